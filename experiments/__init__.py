@@ -1,0 +1,1 @@
+"""How experiments run: pairs, latent cache, generation, evaluation, store, tables, figures, tracking."""

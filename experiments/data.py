@@ -1,0 +1,37 @@
+"""What an experiment asks of a domain's images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import pandas as pd
+from torch import Tensor
+
+
+class Data(Protocol):
+    """Images by id, the fixed pairs over them, and the reference set of the Fréchet distance.
+
+    Attributes:
+        name: of the domain, as tables print it.
+        version: raised whenever the same ids would give other images.
+    """
+
+    name: str
+    version: int
+
+    def pairs(self, n: int) -> list[tuple[int, int]]:
+        """n pairs of image ids (content, original); no image is paired with itself. UserError: more than there are."""
+        ...
+
+    def images(self, ids: Sequence[int]) -> Tensor:
+        """(len(ids), 3, H, W) uint8."""
+        ...
+
+    def truth(self, ids: Sequence[int]) -> pd.DataFrame | None:
+        """True attribute values in [0, 1], one row per id; None where the truth is not known."""
+        ...
+
+    def reference(self, n: int) -> Tensor:
+        """(n, 3, H, W) uint8 images that share none with the pairs."""
+        ...

@@ -1,0 +1,79 @@
+"""Files that appear whole or not at all, are verified when read, and hashes of what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from injectfusion.errors import UserError
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place. Nothing is left when it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, lambda p: p.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n"))
+
+
+def digest(*parts: Any) -> str:
+    """sha256 over tensors (bytes and shape) and JSON values."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            part = part.detach().cpu().contiguous()
+            sha.update(f"{part.dtype}{tuple(part.shape)}".encode())
+            sha.update(part.reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            sha.update(json.dumps(part, sort_keys=True).encode())
+    return sha.hexdigest()
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors, each with its digest."""
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    digests = {name: digest(tensor) for name, tensor in tensors.items()}
+    write_atomic(path, lambda p: save_file(tensors, p, metadata=digests))
+
+
+def read_tensors(path: Path, names: tuple[str, ...]) -> dict[str, Tensor] | None:
+    """The named tensors of a file of `write_tensors`; None if it is missing, damaged, or does not verify."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in names}
+            digests = file.metadata()
+    except (FileNotFoundError, SafetensorError):
+        return None
+    return tensors if all(digest(tensors[name]) == digests.get(name) for name in names) else None
+
+
+def require_writable(folder: Path, key: str) -> None:
+    """Make the folder and see that files can be made in it.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    probe = folder / f".probe-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror})"
+        raise UserError(f"{key}={folder} {reason}; choose another folder with {key}=") from error

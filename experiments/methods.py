@@ -1,0 +1,95 @@
+"""From the `method` node of a configuration to the method that runs, and to what identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from hydra.utils import get_method, instantiate
+
+from experiments.cli import unknown
+from injectfusion.errors import UserError
+from injectfusion.hspace import BLENDS, GAMMA_SCHEDULES, Blend
+from injectfusion.process import Method
+
+CONTENT_SOURCES = ("inversion", "reverse")
+_BOOSTING = ("t_boost", "eta")
+
+
+def build_method(settings: Mapping[str, Any]) -> Method:
+    """The method of a `method` node.
+
+    Raises:
+        UserError: unknown blend, schedule or content source; a value outside its range.
+    """
+    if settings["content_source"] not in CONTENT_SOURCES:
+        raise UserError(unknown("method.content_source", settings["content_source"], CONTENT_SOURCES))
+    if settings["gamma_schedule"] not in GAMMA_SCHEDULES:
+        raise UserError(unknown("method.gamma_schedule", settings["gamma_schedule"], list(GAMMA_SCHEDULES)))
+    for name in ("gamma", "omega", "t_edit", "t_boost", "eta"):
+        if isinstance(settings[name], bool) or not isinstance(settings[name], int | float):
+            raise UserError(f"method.{name} is {settings[name]!r}; it must be a number")
+    box = settings["box"]
+    if box is not None and (len(box) != 4 or not all(isinstance(edge, int | float) for edge in box)):
+        raise UserError(f"method.box is {box}; it must be null or [top, bottom, left, right]")
+    return Method(
+        blend=resolve_blend(settings["blend"]),
+        gamma=settings["gamma"],
+        gamma_schedule=GAMMA_SCHEDULES[settings["gamma_schedule"]],
+        omega=settings["omega"],
+        t_edit=settings["t_edit"],
+        t_boost=settings["t_boost"],
+        eta=settings["eta"],
+        box=None if box is None else tuple(box),
+        inject_steps=settings["inject_steps"],
+    )
+
+
+def resolve_blend(blend: str | Mapping[str, Any] | None) -> Blend | None:
+    """A built-in blend by name, anyone's by dotted path, or one with arguments as a mapping with `_target_`."""
+    if blend is None:
+        return None
+    if isinstance(blend, Mapping):
+        resolved: Blend = instantiate({**blend, "_partial_": True})
+        return resolved
+    if blend in BLENDS:
+        return BLENDS[blend]
+    if "." not in blend:
+        raise UserError(unknown("blend", blend, [*BLENDS, "my_module.my_blend"]))
+    try:
+        function: Callable[..., Any] = get_method(blend)
+    except Exception as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(
+            f"method.blend={blend} cannot be imported ({reason}); give the dotted path of a function that Python finds"
+        ) from error
+    return function
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All of a `method` node that decides its results, for the name and hash of a cell.
+
+    A blend that is not ours is identified by its source as well: change the function, and its cells are computed anew.
+    """
+    if settings["blend"] is None:
+        boosted = {key: settings[key] for key in _BOOSTING} if settings["t_boost"] else {}
+        return {"blend": None, **boosted}
+    kept = {k: v for k, v in settings.items() if k not in _BOOSTING or settings["t_boost"]}
+    function = resolve_blend(settings["blend"])
+    if isinstance(function, partial):
+        function = function.func
+    if getattr(function, "__module__", "") != "injectfusion.hspace":
+        kept["blend_source_sha256"] = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()  # type: ignore[arg-type]
+    return kept
+
+
+def label(settings: Mapping[str, Any]) -> str:
+    """A short readable name, e.g. slerp-g0.6-w0.3-t400."""
+    blend = settings["blend"]
+    if blend is None:
+        return "reconstruction"
+    name = blend["_target_"] if isinstance(blend, Mapping) else blend
+    return f"{name.rpartition('.')[2]}-g{settings['gamma']:g}-w{settings['omega']:g}-t{settings['t_edit']}"

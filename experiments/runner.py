@@ -1,0 +1,175 @@
+"""Runs an experiment: every row a cell, complete cells skipped, partial ones resumed, then table and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from experiments import methods
+from experiments.bench import FLOORS, GENERATED, Bench, resolve_device
+from experiments.figures import grid
+from experiments.files import require_writable
+from experiments.multirun import hand_over, in_multirun
+from experiments.report import publish
+from experiments.store import Cell, provenance
+from experiments.tables import Row
+from experiments.tracking import Tracker
+from injectfusion.errors import UserError
+from injectfusion.schedule import timesteps
+from metrics.encoders.base import Progress as Wrap
+from metrics.scoring import Targets
+
+GRID_PAIRS = 8
+
+
+def run(config: DictConfig) -> None:
+    """Run the experiment of a composed configuration.
+
+    Raises:
+        UserError: whatever the user can mend, before any expensive work where it can be known before.
+    """
+    console = Console()
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    rows = _rows(settings)
+    _check(settings, rows)
+    device = resolve_device(config.device)
+    bench = Bench(config, device)
+    cells = {name: bench.cell(*row) for name, row in rows.items()}
+    tracker: Tracker = instantiate(config.tracker)
+    tracker.start(config.experiment.name, settings)
+
+    done = sum(cell.complete for cell in cells.values())
+    console.print(
+        f"{config.experiment.title}: {len(bench.pairs)} pairs, {config.scale.steps} steps, on {device}; "
+        f"{done} of {len(cells)} cells complete",
+        highlight=False,
+    )
+    _complete(bench, rows, cells, device, config.seed, console)
+    finished = [Row(name, cell) for name, cell in cells.items()]
+    for row in finished:
+        tracker.cell(row.name, {name: measure.value for name, measure in row.measures.items()})
+
+    columns = {"content": bench.contents[:GRID_PAIRS], "original": bench.originals[:GRID_PAIRS]}
+    columns |= {n: c.images(range(GRID_PAIRS)) for n, c in cells.items() if rows[n][0] == GENERATED}
+    picture = Path(config.results) / f"{_stem(config)}.png"
+    grid(columns, picture, config.experiment.title)
+    tables = publish(finished, config.experiment, Path(config.results), _stem(config), picture, console)
+    tracker.finish(tables, {"grid": picture})
+    if in_multirun():
+        hand_over({row.name: str(row.cell.directory) for row in finished})
+
+
+def _rows(settings: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any] | None]]:
+    """Row name -> where its results come from, and the `method` node that makes them."""
+    experiment = settings["experiment"]
+    rows: dict[str, tuple[str, dict[str, Any] | None]] = {}
+    for name, changes in experiment["rows"].items():
+        for key in changes or {}:
+            if key not in settings["method"]:
+                raise UserError(methods.unknown(f"key in experiment.rows.{name}:", key, list(settings["method"])))
+        rows[name] = (GENERATED, {**settings["method"], **(changes or {})})
+    for floor in experiment["floors"]:
+        if floor not in FLOORS:
+            raise UserError(methods.unknown("floor", floor, FLOORS))
+        rows[f"{floor} as results"] = (floor, None)
+    return rows
+
+
+def _check(settings: Mapping[str, Any], rows: Mapping[str, tuple[str, dict[str, Any] | None]]) -> None:
+    """Refuse what can be refused before anything is loaded."""
+    for key in ("scale.pairs", "scale.steps", "scale.reference", "batch_size"):
+        group, _, name = key.rpartition(".")
+        value = (settings[group] if group else settings)[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{key} is {value}; it must be a whole number, 1 or more")
+    if isinstance(settings["seed"], bool) or not isinstance(settings["seed"], int):
+        raise UserError(f"seed is {settings['seed']}; it must be a whole number")
+    try:
+        timesteps(settings["scale"]["steps"])
+    except ValueError as error:
+        raise UserError(f"scale.{error}") from error
+    for _, method in rows.values():
+        if method is not None:
+            methods.build_method(method)
+    require_writable(Path(settings["results"]), "results")
+    require_writable(Path(settings["outputs"]), "outputs")
+
+
+def _complete(
+    bench: Bench,
+    rows: Mapping[str, tuple[str, dict[str, Any] | None]],
+    cells: Mapping[str, Cell],
+    device: str,
+    seed: int,
+    console: Console,
+) -> None:
+    """Bring every cell to completion."""
+    missing = {name: cell for name, cell in cells.items() if not cell.complete}
+    if not missing:
+        return
+    generated = {name: rows[name][1] for name in missing if rows[name][0] == GENERATED}
+    sources = list(dict.fromkeys(method["content_source"] for method in generated.values() if method))
+    n = len(bench.pairs)
+    made_by = provenance(device, seed)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+
+        def wrap(batches: Sequence[int], description: str) -> Iterable[int]:
+            task = bars.add_task(f"  {description}", total=len(batches))
+            for batch in batches:
+                yield batch
+                bars.advance(task)
+            bars.remove_task(task)
+
+        caches = {}
+        for source in sources:
+            task = bars.add_task(f"inversion ({source})", total=len(bench.pairs.images))
+            caches[source] = bench.invert(source, lambda k, task=task: bars.advance(task, k))  # type: ignore[misc]
+        tasks = {name: bars.add_task(name, total=n, start=False) for name in generated}
+        scoring = bars.add_task("scoring", total=len(missing), start=False)
+        for name, method in generated.items():
+            assert method is not None
+            bars.start_task(tasks[name])
+            latents = caches[method["content_source"]]
+            bench.generation.fill(
+                missing[name],
+                methods.build_method(method),
+                latents,
+                lambda k, name=name: bars.advance(tasks[name], k),  # type: ignore[misc]
+            )
+        bars.start_task(scoring)
+        targets = bench.targets(wrap)
+        for name, cell in missing.items():
+            _score(bench, rows[name][0], cell, targets, wrap, made_by)
+            bars.advance(scoring)
+
+
+def _score(bench: Bench, results: str, cell: Cell, targets: Targets, wrap: Wrap, made_by: dict[str, Any]) -> None:
+    floors = {"contents": bench.contents, "originals": bench.originals}
+    n = len(bench.pairs)
+    images = cell.images(range(n)) if results == GENERATED else floors[results]
+    score = bench.score(images, targets, wrap)
+    if results == GENERATED:
+        few = slice(0, GRID_PAIRS)
+        columns = {"content": bench.contents[few], "original": bench.originals[few], "result": images[few]}
+        grid(columns, cell.directory / "grid.png", cell.label)
+    cell.finish(score.record(), score.per_pair, made_by)
+
+
+def _stem(config: DictConfig) -> str:
+    """Name of the result files: the experiment, and what was overridden, so that nothing overwrites anything else."""
+    overrides = HydraConfig.get().job.override_dirname
+    return config.experiment.name + (f"__{overrides}" if overrides else "")

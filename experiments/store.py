@@ -1,0 +1,122 @@
+"""The store: a cell is one configuration of the method on one set of pairs.
+
+outputs/cells/LABEL-HASH/
+    config.yaml         all that determines the cell's numbers; the hash is taken over it
+    provenance.json     commit, package versions, device, seed: where the numbers were made
+    images/00000.png    results, pair by pair; a run that was killed goes on from them
+    per_pair.parquet    every metric of every pair
+    grid.png            content, original, result
+    metrics.json        the numbers; written last: present means complete
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from experiments.cli import ROOT
+from experiments.files import digest, write_atomic, write_json
+from injectfusion.errors import UserError
+
+_PACKAGES = ("torch", "diffusers", "open_clip_torch", "clean-fid", "torchmetrics", "numpy", "scipy", "pandas")
+
+
+class Cell:
+    """One cell's directory.
+
+    Args:
+        root: the store.
+        label: readable part of the name.
+        spec: all that determines the cell's numbers, as plain JSON values.
+    Raises:
+        UserError: the directory holds another configuration than its name says.
+    """
+
+    def __init__(self, root: Path, label: str, spec: dict[str, Any]) -> None:
+        self.label = label
+        self.spec: dict[str, Any] = json.loads(json.dumps(spec))
+        self.directory = root / f"{label}-{digest(self.spec)[:10]}"
+        config = self.directory / "config.yaml"
+        if config.exists():
+            if yaml.safe_load(config.read_text()) != self.spec:
+                raise UserError(
+                    f"cell {self.directory} belongs to another configuration (its config.yaml was changed or copied); "
+                    "delete the directory or choose another outputs= folder"
+                )
+        else:
+            text = yaml.safe_dump(self.spec, sort_keys=False)
+            write_atomic(config, lambda p: p.write_text(text))
+
+    @classmethod
+    def at(cls, directory: Path) -> Cell:
+        """The cell that lies in a directory."""
+        label = directory.name.rpartition("-")[0]
+        return cls(directory.parent, label, yaml.safe_load((directory / "config.yaml").read_text()))
+
+    @property
+    def complete(self) -> bool:
+        return (self.directory / "metrics.json").exists()
+
+    def has_images(self, indices: Sequence[int]) -> bool:
+        return all(self._image_path(i).exists() for i in indices)
+
+    def save_images(self, indices: Sequence[int], images: Tensor) -> None:
+        """Save (B, 3, H, W) uint8 results as PNG."""
+        for i, image in zip(indices, images.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
+            picture = Image.fromarray(image)
+            write_atomic(self._image_path(i), lambda p, picture=picture: picture.save(p))  # type: ignore[misc]
+
+    def images(self, indices: Sequence[int]) -> Tensor:
+        """(len(indices), 3, H, W) uint8 saved results."""
+        arrays = [np.asarray(Image.open(self._image_path(i))) for i in indices]
+        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+
+    def finish(self, metrics: dict[str, Any], per_pair: pd.DataFrame, provenance: dict[str, Any]) -> None:
+        write_atomic(self.directory / "per_pair.parquet", lambda p: per_pair.to_parquet(p))
+        write_json(self.directory / "provenance.json", provenance)
+        write_json(self.directory / "metrics.json", metrics)
+
+    def metrics(self) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads((self.directory / "metrics.json").read_text())
+        return result
+
+    def _image_path(self, index: int) -> Path:
+        return self.directory / "images" / f"{index:05d}.png"
+
+
+def provenance(device: str, seed: int) -> dict[str, Any]:
+    """Where numbers are made: commit and dirty flag, versions, device, seed, command, time (UTC)."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of a git command in the project, None outside a checkout."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,1 @@
+"""Networks that the method runs on, each split at its bottleneck."""

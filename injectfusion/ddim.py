@@ -1,0 +1,42 @@
+"""DDIM and Asyrp steps: equations (1) to (3).
+
+`a_t` and `a_prev` are values of alpha_cumprod as Python floats: their products are taken in float64.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+
+def predict_x0(x_t: Tensor, eps: Tensor, a_t: float) -> Tensor:
+    """P(eps): the predicted clean image, equation (1)."""
+    return (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
+
+
+def sigma(a_t: float, a_prev: float, eta: float) -> float:
+    """Standard deviation of the noise that a step adds; 0 for eta = 0 and for the last step (a_prev = 1)."""
+    return eta * math.sqrt((1 - a_prev) / (1 - a_t) * max(0.0, 1 - a_t / a_prev))
+
+
+def step(
+    x_t: Tensor,
+    eps: Tensor,
+    a_t: float,
+    a_prev: float,
+    eps_edited: Tensor | None = None,
+    noise: Tensor | None = None,
+    eta: float = 0.0,
+) -> Tensor:
+    """One step from x_t to x_prev, in either direction of time.
+
+    Args:
+        eps: the plain noise estimate, which gives the direction D and, unless `eps_edited` is given, P as well.
+        eps_edited: the estimate with an edited bottleneck; only P sees it: Asyrp, equation (3).
+        noise: (B, C, H, W) standard normal, needed for eta > 0.
+    """
+    s = sigma(a_t, a_prev, eta)
+    x_0 = predict_x0(x_t, eps if eps_edited is None else eps_edited, a_t)
+    x_prev = math.sqrt(a_prev) * x_0 + math.sqrt(max(0.0, 1 - a_prev - s * s)) * eps
+    return x_prev if noise is None else x_prev + s * noise

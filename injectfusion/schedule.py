@@ -1,0 +1,51 @@
+"""Noise schedule and timestep sequences.
+
+`alpha_cumprod` is the paper's alpha_t: the cumulative product of (1 - beta). Everything here is float64: products of a
+thousand factors near one lose four digits in float32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+TRAIN_STEPS = 1000
+REFERENCE_SIZE = 256  # the image size (pixels) for which the linear schedule was made
+
+
+def linear_alpha_cumprod(
+    size: int = REFERENCE_SIZE,
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
+    steps: int = TRAIN_STEPS,
+) -> Tensor:
+    """alpha_cumprod of the linear schedule, matched to the image size.
+
+    The schedule of Ho et al. 2020 leaves an image's mean colors in x_T at 256 px and drowns them at smaller sizes. Its
+    log signal-to-noise ratio is therefore shifted by 2 ln(256 / size) (Hoogeboom et al. 2023); size = 256 is the
+    schedule as it is.
+
+    Args:
+        size: the image size in pixels that the schedule is matched to.
+    Returns:
+        (steps,) float64, falling in (0, 1).
+    """
+    betas = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+    alpha_cumprod = torch.cumprod(1 - betas, dim=0)
+    if size == REFERENCE_SIZE:
+        return alpha_cumprod
+    return torch.sigmoid(torch.logit(alpha_cumprod) + 2 * math.log(REFERENCE_SIZE / size))
+
+
+def timesteps(steps: int, train_steps: int = TRAIN_STEPS) -> list[int]:
+    """The reference implementation's seq(S): S rising timesteps from 0 to train_steps - 1, both included.
+
+    Raises:
+        ValueError: fewer than 2 or more than train_steps steps.
+    """
+    if not 2 <= steps <= train_steps:
+        raise ValueError(f"steps must be in [2, {train_steps}], got {steps}")
+    sequence = torch.linspace(0, 1, steps, dtype=torch.float64) * (train_steps - 1)
+    return [int(s + 1e-6) for s in sequence.tolist()]

@@ -1,0 +1,35 @@
+"""Correlation of the norms of h and of its matching skip connection, equations (5) and (6)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from injectfusion.errors import UserError
+
+
+def norm_correlation(h: Tensor, skip: Tensor) -> tuple[float, float]:
+    """Homogeneous (5) and heterogeneous (6) correlation at one timestep.
+
+    Args:
+        h, skip: (N,) norms ||h_i|| and ||g_i|| over N samples.
+    Returns:
+        r over pairs of the same sample, and over all pairs of different samples. As the z-scores of each sum to zero,
+        the second is -r / (N - 1).
+    Raises:
+        UserError: fewer than two samples, or norms that are all equal.
+    """
+    n = len(h)
+    if n < 2:
+        raise UserError(f"a correlation of norms needs at least 2 samples, got {n}")
+    z_h, z_skip = _z_score(h), _z_score(skip)
+    same = float(z_h @ z_skip)
+    every = float(z_h.sum() * z_skip.sum())
+    return same / n, (every - same) / (n * (n - 1))
+
+
+def _z_score(values: Tensor) -> Tensor:
+    values = values.double()
+    deviation = values.std(correction=0)
+    if not deviation > 0:
+        raise UserError("a correlation of norms needs norms that differ between samples")
+    return (values - values.mean()) / deviation

@@ -1,0 +1,135 @@
+"""What the metrics ask of an encoder. A new set of networks is one module that fills an `EncoderSuite`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+BATCH = 64
+
+# Wraps a sequence of batches to show progress: (batches, description) -> the same batches.
+Progress = Callable[[Sequence[int], str], Iterable[int]]
+
+
+def silent(batches: Sequence[int], description: str) -> Iterable[int]:
+    """The `Progress` that shows nothing."""
+    return batches
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a number was computed with.
+
+    Attributes:
+        name, version: of the network.
+        weights_sha256: of the weights file.
+        input_size: side in pixels that the network sees.
+        resize, crop: how images get there, in words; "none" where they are taken as they are.
+        extra: whatever else decides the numbers; JSON-able.
+    """
+
+    name: str
+    version: str
+    weights_sha256: str
+    input_size: int
+    resize: str = "none"
+    crop: str = "none"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Encoder(Protocol):
+    """(B, 3, H, W) uint8 -> (B, dimension) float32 on the CPU. An image's row does not depend on its batch."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+class StageEncoder(Protocol):
+    """(B, 3, H, W) uint8 -> the feature maps of each convolution stage, (B, C, h, w) float32 on the CPU."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    @property
+    def depth(self) -> int:
+        """The number of stages."""
+        ...
+
+    def stages(self, images: Tensor) -> list[Tensor]: ...
+
+
+class ImageTextEncoder(Protocol):
+    """Images and texts into one space of unit vectors: (B, 3, H, W) uint8 or N texts -> (B or N, D) float32."""
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def image(self, images: Tensor) -> Tensor: ...
+
+    def text(self, texts: Sequence[str]) -> Tensor: ...
+
+
+class AttributeReader(Encoder, Protocol):
+    """An encoder whose (B, K) output are attribute values in [0, 1], one column for each of `names`."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def binary(self) -> tuple[bool, ...]:
+        """For each of `names`: is it there or not there, rather than a matter of degree?"""
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderSuite:
+    """All networks that one scoring needs.
+
+    Attributes:
+        name: of the suite.
+        features: for the Fréchet and kernel distances.
+        gram: for the style loss.
+        identity: unit vectors of who is shown.
+        clip: for the classification (14).
+        prompts: attribute name -> the text t of (14).
+        reader: reads attribute values off an image; None where no such network exists.
+        frechet_label, kernel_label: headings of the two distances. "FID" and "KID" are Inception's alone.
+    """
+
+    name: str
+    features: Encoder
+    gram: StageEncoder
+    identity: Encoder
+    clip: ImageTextEncoder
+    prompts: Mapping[str, str]
+    reader: AttributeReader | None
+    frechet_label: str
+    kernel_label: str
+
+
+def batches(n: int) -> range:
+    """The first index of each batch of `BATCH` images."""
+    return range(0, n, BATCH)
+
+
+def embed(
+    encoder: Callable[[Tensor], Tensor], images: Tensor, progress: Progress = silent, description: str = "embedding"
+) -> Tensor:
+    """Run an encoder over any number of images, `BATCH` at a time.
+
+    Args:
+        encoder: (B, 3, H, W) uint8 -> (B, D); an `Encoder` or e.g. `clip.image`.
+        images: (N, 3, H, W) uint8.
+    Returns:
+        (N, D) float32.
+    """
+    return torch.cat([encoder(images[i : i + BATCH]) for i in progress(batches(len(images)), description)])

@@ -1,0 +1,76 @@
+"""Gram style loss (Gatys et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from injectfusion.errors import UserError
+from metrics.encoders.base import BATCH, Progress, StageEncoder, batches, silent
+
+VERSION = 1
+FORMULA = "scale * sum_l weight_l * mean_ij (G_l(result) - G_l(original))_ij^2, G = F F^T / (C h w)"
+
+
+def gram(stage: Tensor) -> Tensor:
+    """G = F F^T / (C h w) of feature maps (B, C, h, w), F being (C, h w): (B, C, C) float64."""
+    flat = stage.double().flatten(start_dim=2)
+    return flat @ flat.transpose(1, 2) / flat[0].numel()
+
+
+@dataclass(frozen=True)
+class GramLoss:
+    """scale * sum_l weight_l * mean_ij (G_l(result) - G_l(original))_ij^2, per pair. Lower is better.
+
+    The paper names neither layers nor scale, so all three are settings and are recorded with every number.
+
+    Attributes:
+        layers: which of the encoder's stages, counted from 0; all when None.
+        weights: one for each layer; equal and summing to 1 when None.
+        scale: a factor over all; by default one that brings two random faces to about 0.01.
+    """
+
+    layers: tuple[int, ...] | None = None
+    weights: tuple[float, ...] | None = None
+    scale: float = 1000.0
+
+    def terms(self, depth: int) -> list[tuple[int, float]]:
+        """The (layer, weight) of each term for an encoder with `depth` stages.
+
+        Raises:
+            UserError: no layers, one that the encoder lacks, or not one weight for each.
+        """
+        layers = tuple(range(depth)) if self.layers is None else self.layers
+        if not layers or not all(0 <= layer < depth for layer in layers):
+            raise UserError(f"Gram layers {list(layers)}: the encoder has stages 0 to {depth - 1}, name at least one")
+        weights = (1 / len(layers),) * len(layers) if self.weights is None else self.weights
+        if len(weights) != len(layers):
+            raise UserError(f"{len(weights)} Gram weights for {len(layers)} layers: give one for each")
+        return list(zip(layers, weights, strict=True))
+
+    def settings(self, depth: int) -> dict[str, Any]:
+        """What to record with every number. Raises as `terms`."""
+        layers, weights = zip(*self.terms(depth), strict=True)
+        return {"layers": list(layers), "weights": list(weights), "scale": self.scale, "formula": FORMULA}
+
+    def __call__(
+        self, encoder: StageEncoder, originals: Tensor, results: Tensor, progress: Progress = silent
+    ) -> Tensor:
+        """The loss of N pairs of images, (N, 3, H, W) uint8 each: (N,) float64. Raises as `terms`."""
+        losses = []
+        for i in progress(batches(len(results)), "Gram"):
+            chunk = slice(i, i + BATCH)
+            losses.append(self.between(encoder.stages(originals[chunk]), encoder.stages(results[chunk])))
+        return torch.cat(losses)
+
+    def between(self, originals: Sequence[Tensor], results: Sequence[Tensor]) -> Tensor:
+        """The loss from the stages of both, lists of (B, C, h, w): (B,) float64. Raises as `terms`."""
+        losses = [
+            weight * (gram(results[layer]) - gram(originals[layer])).square().mean(dim=(1, 2))
+            for layer, weight in self.terms(len(results))
+        ]
+        return self.scale * torch.stack(losses).sum(dim=0)

@@ -1,0 +1,31 @@
+"""Words for faces: captions to train CLIP on, and the prompts of its zero-shot classification."""
+
+from __future__ import annotations
+
+import torch
+
+from procfaces.attributes import ATTRIBUTES, Faces
+
+TEMPLATES = ("a face with {}", "a portrait of a person with {}", "a drawing of someone with {}", "{}")
+
+
+def prompts(phrase: str) -> list[str]:
+    """The phrase in every template: the prompts that zero-shot classification averages.
+
+    Prompt ensembling, Radford et al. 2021, section 3.1.4.
+    """
+    return [template.format(phrase) for template in TEMPLATES]
+
+
+def captions(faces: Faces, generator: torch.Generator) -> list[str]:
+    """One true caption per face: a random template around one to eight attribute phrases in random order."""
+    labels = torch.stack([attribute.label(faces) for attribute in ATTRIBUTES], dim=1).tolist()
+    texts = []
+    for row in labels:
+        count = int(torch.randint(1, len(ATTRIBUTES) + 1, (), generator=generator))
+        chosen = torch.randperm(len(ATTRIBUTES), generator=generator)[:count].tolist()
+        phrases = [ATTRIBUTES[i].high if row[i] else ATTRIBUTES[i].low for i in chosen]
+        listed = phrases[0] if count == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
+        template = TEMPLATES[int(torch.randint(len(TEMPLATES), (), generator=generator))]
+        texts.append(template.format(listed))
+    return texts

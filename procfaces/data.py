@@ -1,0 +1,51 @@
+"""Pools of rendered faces, the training data of every embedded network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from procfaces.attributes import SPLITS, Faces, sample_faces
+from procfaces.renderer import render
+
+
+@dataclass(frozen=True)
+class Pool:
+    """N rendered faces with their truth.
+
+    Attributes:
+        images: (N, 3, 64, 64) uint8.
+        faces: the N descriptions.
+        identity: (N,) int64 identity index, counted from 0.
+    """
+
+    images: Tensor
+    faces: Faces
+    identity: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def pool(split: str, identities: int, variants: int = 1) -> Pool:
+    """Render `variants` faces of each of the first `identities` identities of a split.
+
+    Variants of an identity differ in expression, pose, glasses, colors, hair and light. Image i shows identity
+    i // variants. No two images of a pool share a variant seed.
+    """
+    start = SPLITS[split].start
+    identity = [i // variants for i in range(identities * variants)]
+    faces = sample_faces([start + i for i in identity], [start + i for i in range(len(identity))])
+    return Pool(render(faces), faces, torch.tensor(identity))
+
+
+def to_model(images: Tensor) -> Tensor:
+    """uint8 [0, 255] -> float32 [-1, 1], the value range of every network here."""
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """float [-1, 1] -> uint8 [0, 255], rounded and clamped: what would be saved to disk."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -1,0 +1,54 @@
+"""Pairs and reference images of the embedded domain, for the experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from injectfusion.errors import UserError
+from procfaces.attributes import SPLITS, sample_faces
+from procfaces.networks import READ
+from procfaces.renderer import render
+
+MAX_PAIRS = 5_000
+
+
+class FaceData:
+    """Procedural faces. Image ids are indices into the `pairs` split.
+
+    The images of a seed form one ring in random order: the content of a pair is an image, its original the next one.
+    So no image is paired with itself, n pairs need n + 1 images, and fewer pairs are the first ones of more.
+
+    Args:
+        seed: which images, and their order.
+    """
+
+    name = "procfaces"
+    version = 1
+
+    def __init__(self, seed: int = 0) -> None:
+        if not 0 <= seed < len(SPLITS["pairs"]) // MAX_PAIRS:
+            raise UserError(f"seed is {seed}; it must lie in [0, {len(SPLITS['pairs']) // MAX_PAIRS - 1}]")
+        self._first = SPLITS["pairs"].start + seed * MAX_PAIRS
+        self._ring = np.random.Generator(np.random.Philox(key=seed)).permutation(MAX_PAIRS).tolist()
+
+    def pairs(self, n: int) -> list[tuple[int, int]]:
+        """n pairs of image ids (content, original)."""
+        if n > MAX_PAIRS:
+            raise UserError(f"scale.pairs is {n}; the embedded domain has {MAX_PAIRS} pairs")
+        return [(self._ring[i], self._ring[(i + 1) % MAX_PAIRS]) for i in range(n)]
+
+    def images(self, ids: Sequence[int]) -> Tensor:
+        """(len(ids), 3, 64, 64) uint8."""
+        return render(sample_faces([self._first + i for i in ids]))
+
+    def truth(self, ids: Sequence[int]) -> pd.DataFrame:
+        """The true values in [0, 1] of the attributes that the features network reads, one row per image."""
+        return pd.DataFrame(sample_faces([self._first + i for i in ids]).stack(READ).numpy(), columns=list(READ))
+
+    def reference(self, n: int) -> Tensor:
+        """(n, 3, 64, 64) uint8 images that share neither image nor identity with any pair."""
+        return render(sample_faces(SPLITS["reference"][:n]))

@@ -1,0 +1,18 @@
+"""InjectFusion Bench: `python run.py` says what can be run."""
+
+import hydra
+from omegaconf import DictConfig
+
+from experiments.cli import guarded, one_line_errors
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> None:
+    with one_line_errors():
+        from experiments.runner import run
+
+        run(config)
+
+
+if __name__ == "__main__":
+    guarded(main)

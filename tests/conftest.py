@@ -1,0 +1,41 @@
+"""Shared by the tests of the method: a backbone small enough to run in milliseconds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+
+from injectfusion.backbones.unet import UNetBackbone
+from injectfusion.schedule import linear_alpha_cumprod
+
+
+def tiny_unet(channels_out: int = 3) -> UNet2DModel:
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=channels_out,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        attention_head_dim=8,
+    )
+    with torch.no_grad():
+        unet.conv_out.weight.mul_(0.2)  # an untrained network is rougher than any trained one
+    return unet
+
+
+@pytest.fixture(scope="session")
+def backbone() -> UNetBackbone:
+    # Matched to 16 px: untrained, the network at 256 would magnify rounding by 1 / sqrt(a_T) = 157.
+    return UNetBackbone(tiny_unet(), linear_alpha_cumprod(16))
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """(4, 3, 16, 16) smooth images in [-1, 1]."""
+    noise = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    return torch.nn.functional.interpolate(noise, size=16, mode="bilinear").tanh()

@@ -1,0 +1,117 @@
+"""Fréchet and kernel distances against closed forms, against clean-fid, and at unequal sizes."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from injectfusion.errors import UserError
+from metrics.frechet import Reference, frechet_distance, kernel_distance
+
+
+def normal(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d)))
+
+
+def exactly(n: int, mean: Tensor, covariance: Tensor, seed: int = 0) -> Tensor:
+    """Samples whose mean and unbiased covariance are exactly the given ones."""
+    x = normal(n, len(mean), seed)
+    x = x - x.mean(dim=0)
+    whiten = torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T)))
+    return x @ whiten.T @ torch.linalg.cholesky(covariance).T + mean
+
+
+def test_frechet_of_gaussians_is_the_closed_form() -> None:
+    # Diagonal covariances: |m1 - m2|^2 + sum (sigma_1 - sigma_2)^2. Unequal sizes.
+    first, second = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([2.0, 0.5, 3.0]).double()
+    shift = torch.tensor([0.3, -1.0, 2.0]).double()
+    a = exactly(40, torch.zeros(3).double(), first.square().diag())
+    b = exactly(900, shift, second.square().diag(), seed=1)
+    expected = float(shift.square().sum() + (first - second).square().sum())
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_agrees_with_clean_fid() -> None:
+    fid = pytest.importorskip("cleanfid.fid")
+    a, b = normal(90, 16) @ normal(16, 16, 2), normal(300, 16, 1) @ normal(16, 16, 3) + 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        expected = fid.frechet_distance(a.mean(0).numpy(), np.cov(a.T), b.mean(0).numpy(), np.cov(b.T))
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_frechet_of_identical_sets_is_zero_in_any_order() -> None:
+    a = normal(100, 8)
+    assert frechet_distance(a, a.flip(0)) == pytest.approx(0, abs=1e-9)
+
+
+def kernel_by_definition(a: Tensor, b: Tensor) -> float:
+    def k(x: Tensor, y: Tensor) -> float:
+        return float((x @ y / len(x) + 1) ** 3)
+
+    within = [np.mean([k(s[i], s[j]) for i in range(len(s)) for j in range(len(s)) if i != j]) for s in (a, b)]
+    return float(sum(within) - 2 * np.mean([k(x, y) for x in a for y in b]))
+
+
+def test_kernel_is_the_definition_at_unequal_sizes() -> None:
+    a, b = normal(7, 5), normal(13, 5, 1) + 0.3
+    assert kernel_distance(a, b) == pytest.approx(kernel_by_definition(a, b), rel=1e-9)
+
+
+def test_kernel_agrees_with_torchmetrics_at_equal_sizes() -> None:
+    from torchmetrics.image.kid import poly_mmd
+
+    a, b = normal(50, 6), normal(50, 6, 1) * 1.5
+    assert kernel_distance(a, b) == pytest.approx(float(poly_mmd(a, b)), rel=1e-9)
+
+
+def test_kernel_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = normal(30, 6), normal(50, 6, 1) * 1.5
+    whole = kernel_distance(a, b)
+    monkeypatch.setattr("metrics.frechet._CHUNK", 7)
+    assert kernel_distance(a, b) == pytest.approx(whole, rel=1e-12)
+
+
+def test_kernel_is_unbiased_where_frechet_is_not() -> None:
+    reference = Reference(normal(2000, 4, 99))
+    ones = torch.ones(1, 20)
+    kernel = [float(reference.kernel(normal(20, 4, seed), ones)) for seed in range(200)]
+    frechet = [float(reference.frechet(normal(20, 4, seed), ones)) for seed in range(200)]
+    standard_error = np.std(kernel) / np.sqrt(len(kernel))
+    assert abs(np.mean(kernel)) < 4 * standard_error + 0.02  # 0.02: the reference is itself a sample
+    assert np.mean(frechet) > 0.1
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+def test_farther_is_larger(distance) -> None:
+    reference = normal(500, 4, 1)
+    values = [distance(normal(80, 4) + shift, reference) for shift in (0.0, 0.5, 1.0, 2.0)]
+    assert values == sorted(values)
+
+
+def test_counts_draw_the_features() -> None:
+    features, reference = normal(12, 3), Reference(normal(40, 3, 1))
+    counts = torch.tensor([2, 0, 1, 1, 1, 3, 0, 1, 1, 1, 1, 0])
+    drawn = features.repeat_interleave(counts, dim=0)
+    ones = torch.ones(1, 12)
+    assert reference.frechet(features, counts[None]).tolist() == pytest.approx(
+        reference.frechet(drawn, ones).tolist(), rel=1e-9
+    )
+    # A result drawn twice makes no pair with itself: leave those pairs out of the definition.
+    index = torch.arange(12).repeat_interleave(counts)
+    k = (drawn @ drawn.T / 3 + 1) ** 3
+    within = k[index[:, None] != index[None]].mean()
+    plain = reference.kernel(drawn, ones) - (k.sum() - k.trace()) / (12 * 11)
+    assert float(reference.kernel(features, counts[None])) == pytest.approx(float(plain + within), rel=1e-9)
+
+
+def test_too_few_images_say_how_many_are_needed() -> None:
+    with pytest.raises(UserError, match=r"at least 9 results, got 8"):
+        frechet_distance(normal(8, 8), normal(100, 8))
+    with pytest.raises(UserError, match=r"at least 9 reference images, got 5"):
+        frechet_distance(normal(100, 8), normal(5, 8))
+    with pytest.raises(UserError, match=r"at least 2 images"):
+        kernel_distance(normal(1, 8), normal(100, 8))
