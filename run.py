@@ -3,7 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
-from experiments.cli import guarded, one_line_errors
+from experiments.cli import guarded
+from injectfusion.errors import one_line_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

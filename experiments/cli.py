@@ -3,88 +3,42 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from injectfusion.errors import UserError
+from injectfusion.errors import one_line_errors, user_message
 
 ROOT = Path(__file__).resolve().parent.parent
-TRACEBACK = "INJECTFUSION_TRACEBACK"  # set to see the traceback of an error
 
 
 def guarded(main: Callable[[], object]) -> None:
-    """Run a program's main function with the project's manners about errors."""
-    if len(sys.argv) == 1 and Path(sys.argv[0]).name == "run.py":
+    """Run the program's main function; without any argument, say what it can do."""
+    if len(sys.argv) == 1:
         print(overview())
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors of composition through to here
-    with one_line_errors():
+    with one_line_errors(_explain):
         main()
 
 
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Print an error as one line and exit: code 2 for what a user can mend, 1 for a fault of ours."""
-    try:
-        yield
-    except Exception as error:
-        if os.environ.get(TRACEBACK):
-            raise
-        _fail(error)
-
-
-def _fail(error: Exception) -> NoReturn:
-    """Print one line about the error and exit."""
-    message = _user_message(error)
-    if message is not None:
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
-    first = (str(error).strip().splitlines() or ["no message"])[0]
-    print(
-        f"internal error: {type(error).__name__}: {first} (a fault of this program: please report it; "
-        f"{TRACEBACK}=1 shows the traceback)",
-        file=sys.stderr,
-    )
-    sys.exit(1)
-
-
-def _user_message(error: Exception) -> str | None:
-    """The line for what a user can mend, None for everything else."""
-    if isinstance(error, UserError):
-        return str(error)
+def _explain(error: Exception) -> str | None:
+    """As `user_message`, and errors of Hydra's composition, which are all the user's."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return unknown(group or "config", name, error.options or [])
     if isinstance(error, ConfigCompositionException | HydraException | OmegaConfBaseException):
-        cause = error.__cause__ or error
-        text = (str(cause).strip() or str(error)).splitlines()[0]
-        if key := re.search(r"Key '([^']+)' is not in struct|Could not override '([^']+)'", f"{cause} {error}"):
-            name = next(filter(None, re.findall(r"Could not override '([^']+)'", f"{error}")), key[1] or key[2])
-            return unknown("key", name, _keys())
+        if key := re.search(r"Could not override '([^']+)'", str(error)):
+            return unknown("key", key[1], _keys())
+        text = str(error.__cause__ or error).strip().splitlines()[0]
         return f"{text} (`python run.py --help` lists groups and keys)"
-    if isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC,
-        errno.EACCES,
-        errno.EROFS,
-        errno.EPERM,
-        errno.EDQUOT,
-    ):
-        return (
-            f"{error.strerror}: {error.filename or 'output'}; free space or choose another outputs= / results= folder"
-        )
-    if isinstance(error, MemoryError):
-        return "out of memory; lower batch_size="
-    return None
+    return user_message(error)
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> str:

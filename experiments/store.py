@@ -32,7 +32,7 @@ from experiments.cli import ROOT
 from experiments.files import digest, write_atomic, write_json
 from injectfusion.errors import UserError
 
-_PACKAGES = ("torch", "diffusers", "open_clip_torch", "clean-fid", "torchmetrics", "numpy", "scipy", "pandas")
+_PACKAGES = ("torch", "diffusers", "open_clip_torch", "torchmetrics", "numpy", "pandas")
 
 
 class Cell:

@@ -1,8 +1,51 @@
-"""The one exception for what a user can mend."""
+"""Errors on the command line: what a user can mend, and how every program of the project ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+TRACEBACK = "INJECTFUSION_TRACEBACK"  # environment variable: set to see an error's traceback
+
+_FILE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is one line: what is wrong, where, and what to do.
+    """Something the user can mend. The message is one line: what is wrong, where, and what to do."""
 
-    Command lines print it as `error: ...` and exit with code 2, without a traceback.
+
+def user_message(error: Exception) -> str | None:
+    """The line for an error that the user can mend, None for a fault of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _FILE_SYSTEM:
+        return f"{error.strerror}: {error.filename or 'the output folder'}; free it or choose another folder"
+    return None
+
+
+@contextmanager
+def one_line_errors(explain: Callable[[Exception], str | None] = user_message) -> Iterator[None]:
+    """End a program on an error with one line on stderr: exit code 2 for what a user can mend, 1 for a fault of ours.
+
+    Args:
+        explain: gives the line for an error that the user can mend, None for others.
     """
+    try:
+        yield
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        message = explain(error)
+        if message is not None:
+            print(f"error: {message}", file=sys.stderr)
+            sys.exit(2)
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        print(
+            f"internal error: {type(error).__name__}: {first} "
+            f"(a fault of this program, please report it; {TRACEBACK}=1 shows the traceback)",
+            file=sys.stderr,
+        )
+        sys.exit(1)

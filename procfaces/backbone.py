@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from injectfusion.schedule import linear_alpha_cumprod
 from procfaces.networks import load, weights_sha256
@@ -21,4 +21,5 @@ def load_backbone() -> UNetBackbone:
     from injectfusion.backbones.unet import UNetBackbone
     from procfaces.networks.unet import SCHEDULE_SIZE, UNSHUFFLE
 
-    return UNetBackbone(load("unet"), linear_alpha_cumprod(SCHEDULE_SIZE), UNSHUFFLE)
+    unet: Any = load("unet")
+    return UNetBackbone(unet, linear_alpha_cumprod(SCHEDULE_SIZE), UNSHUFFLE)

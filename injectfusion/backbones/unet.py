@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
@@ -24,7 +26,7 @@ class UNetBackbone(nn.Module):
 
     def __init__(self, unet: UNet2DModel, alpha_cumprod: Tensor, unshuffle: int = 1) -> None:
         super().__init__()
-        self.unet = unet.eval().requires_grad_(False)
+        self.unet: Any = unet.eval().requires_grad_(False)  # diffusers types its layers as optional
         self.alpha_cumprod = alpha_cumprod.double().cpu()
         self.unshuffle = unshuffle
 

@@ -1,0 +1,121 @@
+"""Training: resuming changes nothing, the same seed gives the same weights, and shipped weights are left alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from injectfusion.errors import UserError
+from procfaces.attributes import ATTRIBUTES, sample_faces
+from procfaces.captions import captions
+from procfaces.networks import WEIGHTS, load
+from procfaces.recipes import RECIPES, Recipe
+from procfaces.train import export, train
+
+STEPS = 5
+
+
+def tiny(name: str) -> Recipe:
+    return replace(RECIPES[name], steps=STEPS, batch=8, identities=12, variants=1)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+class Interrupted(Exception):
+    pass
+
+
+# clip for its BatchNorm averages and random captions, unet for its random noise, features for the plain case.
+@pytest.mark.parametrize("name", ["features", "clip", "unet"])
+def test_a_resumed_run_ends_in_the_same_weights(name: str, tmp_path: Path) -> None:
+    recipe = tiny(name)
+    whole = train(recipe, tmp_path / "whole")
+    calls = 0
+
+    def failing(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Interrupted
+        return recipe.loss(*arguments)
+
+    with pytest.raises(Interrupted):
+        train(replace(recipe, loss=failing), tmp_path / "resumed", checkpoint_every=0)
+    assert torch.load(tmp_path / "resumed" / "checkpoint.pt", weights_only=True)["step"] == 2
+    resumed = train(recipe, tmp_path / "resumed")
+    assert same(whole, resumed)
+    assert not same(whole, train(recipe, tmp_path / "other", seed=1))
+
+
+def test_a_finished_run_returns_its_weights_at_once(tmp_path: Path) -> None:
+    first = train(tiny("features"), tmp_path)
+    assert same(
+        first, train(replace(tiny("features"), identities=0), tmp_path)
+    )  # an empty pool could not be trained on
+
+
+def test_identity_ships_without_its_class_centers(tmp_path: Path) -> None:
+    recipe = tiny("identity")
+    module = train(recipe, tmp_path)
+    export("identity", recipe, module, tmp_path, seed=0)
+    assert load("identity", tmp_path)(torch.zeros(1, 3, 64, 64)).shape == (1, 128)
+
+
+@pytest.mark.parametrize(("change", "option"), [({"steps": STEPS + 1}, "--steps"), ({}, "--seed")])
+def test_a_checkpoint_of_another_run_is_refused(change: dict[str, int], option: str, tmp_path: Path) -> None:
+    train(tiny("features"), tmp_path)
+    with pytest.raises(UserError, match=option):
+        train(replace(tiny("features"), **change), tmp_path, seed=0 if change else 1)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"half of a file")
+    with pytest.raises(UserError, match=r"checkpoint\.pt.*remove it"):
+        train(tiny("features"), tmp_path)
+
+
+def test_captions_are_true_and_follow_their_generator() -> None:
+    faces = sample_faces(range(40))
+    texts = captions(faces, torch.Generator().manual_seed(0))
+    assert texts == captions(faces, torch.Generator().manual_seed(0))
+    assert texts != captions(faces, torch.Generator().manual_seed(1))
+    for attribute in ATTRIBUTES:
+        for text, high in zip(texts, attribute.label(faces).tolist(), strict=True):
+            wrong = attribute.low if high else attribute.high
+            assert wrong not in text.replace("bare eyes without glasses", "bare eyes") or wrong == attribute.low
+        assert any(attribute.high in text for text in texts)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "procfaces.train", *arguments],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+
+
+def test_the_command_line_exports_beside_the_checkpoint(tmp_path: Path) -> None:
+    hashes = WEIGHTS / "sha256.json"
+    before = hashes.read_bytes() if hashes.exists() else None
+    module = train(replace(RECIPES["features"], steps=1, batch=2, identities=2), tmp_path)
+    assert module is not None
+    done = run("features", "--steps", "1", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    load("features", tmp_path)
+    assert (hashes.read_bytes() if hashes.exists() else None) == before
+
+
+@pytest.mark.parametrize("arguments", [("features", "--steps", "0"), ("features", "--out", "/dev/null/folder")])
+def test_bad_arguments_are_one_line_and_exit_code_2(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
