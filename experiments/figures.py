@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from torch import Tensor
 
-from experiments.files import write_atomic
+from injectfusion.files import write_atomic
 
 
 def grid(columns: Mapping[str, Tensor], path: Path, title: str = "") -> None:

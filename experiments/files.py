@@ -1,11 +1,10 @@
-"""Files that appear whole or not at all, are verified when read, and hashes of what they hold."""
+"""Hashes, and files that are verified when read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from injectfusion.errors import UserError
-
-
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place. Nothing is left when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+from injectfusion.files import write_atomic
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,6 +12,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
+from experiments.files import write_json
+
 ROWS_FILE = "rows.json"
 
 
@@ -25,25 +27,23 @@ def hand_over(rows: dict[str, str]) -> None:
     By file, as jobs may run in other processes.
     """
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    overrides = hydra.job.override_dirname
-    (folder / ROWS_FILE).write_text(json.dumps({f"{name} {overrides}".strip(): cell for name, cell in rows.items()}))
+    record = {"rows": rows, "overrides": list(hydra.overrides.task)}
+    write_json(Path(hydra.runtime.output_dir) / ROWS_FILE, record)
 
 
 class OneTable(Callback):
     """Hydra callback: builds the table of all rows of all jobs when a multirun ends."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from experiments.report import report_rows
+        from experiments.publish import publish_multirun  # seconds of imports, and only here
 
-        sweep = Path(config.hydra.sweep.dir)
-        files = sorted(sweep.glob(f"*/{ROWS_FILE}"), key=lambda path: int(path.parent.name))
+        files = sorted(Path(config.hydra.sweep.dir).glob(f"*/{ROWS_FILE}"), key=lambda path: int(path.parent.name))
+        jobs = [json.loads(file.read_text()) for file in files]
         rows: dict[str, str] = {}
-        for file in files:
-            for name, cell in json.loads(file.read_text()).items():
-                if cell not in rows.values():
-                    rows[name] = cell
+        for job in jobs:
+            changes = [o for o in job["overrides"] if not all(o in other["overrides"] for other in jobs)]
+            for name, cell in job["rows"].items():
+                same = all(other["rows"].get(name) == cell for other in jobs)  # the floors, for example
+                rows[name if same else " ".join([name, *changes])] = cell
         if rows:
-            stem = "multirun__" + ",".join(config.hydra.overrides.task)
-            report_rows(rows, Path(config.results), stem, Console())
+            publish_multirun(rows, config.hydra.overrides.task, Path(config.results), Console())

@@ -17,7 +17,7 @@ from experiments.bench import FLOORS, GENERATED, Bench, resolve_device
 from experiments.figures import grid
 from experiments.files import require_writable
 from experiments.multirun import hand_over, in_multirun
-from experiments.report import publish
+from experiments.publish import publish, stem
 from experiments.store import Cell, provenance
 from experiments.tables import Row
 from experiments.tracking import Tracker
@@ -58,9 +58,9 @@ def run(config: DictConfig) -> None:
 
     columns = {"content": bench.contents[:GRID_PAIRS], "original": bench.originals[:GRID_PAIRS]}
     columns |= {n: c.images(range(GRID_PAIRS)) for n, c in cells.items() if rows[n][0] == GENERATED}
-    picture = Path(config.results) / f"{_stem(config)}.png"
+    picture = Path(config.results) / f"{stem(config.experiment.name, HydraConfig.get().overrides.task)}.png"
     grid(columns, picture, config.experiment.title)
-    tables = publish(finished, config.experiment, Path(config.results), _stem(config), picture, console)
+    tables = publish(finished, config.experiment, picture, console)
     tracker.finish(tables, {"grid": picture})
     if in_multirun():
         hand_over({row.name: str(row.cell.directory) for row in finished})
@@ -167,9 +167,3 @@ def _score(bench: Bench, results: str, cell: Cell, targets: Targets, wrap: Wrap,
         columns = {"content": bench.contents[few], "original": bench.originals[few], "result": images[few]}
         grid(columns, cell.directory / "grid.png", cell.label)
     cell.finish(score.record(), score.per_pair, made_by)
-
-
-def _stem(config: DictConfig) -> str:
-    """Name of the result files: the experiment, and what was overridden, so that nothing overwrites anything else."""
-    overrides = HydraConfig.get().job.override_dirname
-    return config.experiment.name + (f"__{overrides}" if overrides else "")

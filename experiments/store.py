@@ -29,8 +29,9 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.cli import ROOT
-from experiments.files import digest, write_atomic, write_json
+from experiments.files import digest, write_json
 from injectfusion.errors import UserError
+from injectfusion.files import write_atomic
 
 _PACKAGES = ("torch", "diffusers", "open_clip_torch", "torchmetrics", "numpy", "pandas")
 

@@ -16,8 +16,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from experiments.cli import ROOT
-from experiments.files import write_atomic
 from experiments.store import Cell
+from injectfusion.files import write_atomic
 from metrics.intervals import Measure, paired_difference
 
 ARROW = {"lower": "↓", "higher": "↑"}
@@ -138,7 +138,7 @@ def print_frame(frame: pd.DataFrame, title: str, console: Console) -> None:
 def _styled(text: str) -> Text:
     color = {"holds": "green", "does not hold": "red", "within noise": "yellow"}.get(text, "")
     value, bracket, interval = text.partition(" [")
-    return Text.assemble((value, color), (f"\n[{interval}" if bracket else "", "dim"))
+    return Text.assemble((value, color), (f"\n{interval[:-1].replace(', ', '..')}" if bracket else "", "dim"))
 
 
 def write_tables(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+
+from injectfusion.errors import UserError
 
 
 class Tracker:
@@ -29,10 +32,15 @@ class WandbTracker(Tracker):
 
     Args:
         directory: where wandb keeps its files.
+    Raises:
+        UserError: wandb is not installed.
     """
 
     def __init__(self, project: str, entity: str | None, directory: str) -> None:
-        import wandb
+        try:
+            import wandb
+        except ImportError as error:
+            raise UserError("tracker=wandb needs wandb; install it with pip install -e '.[wandb]'") from error
 
         self._wandb = wandb
         self._project, self._entity, self._directory = project, entity, Path(directory)
@@ -46,8 +54,11 @@ class WandbTracker(Tracker):
             dir=self._directory,
             name=name,
             config=dict(config),
-            mode="online" if self._wandb.api.api_key else "offline",
+            mode=None if "WANDB_MODE" in os.environ else self._mode(),
         )
+
+    def _mode(self) -> Literal["online", "offline"]:
+        return "online" if self._wandb.login(prompt=False, verify=False) else "offline"
 
     def cell(self, name: str, values: Mapping[str, float]) -> None:
         numbers = {f"{name}/{metric}": value for metric, value in values.items()}

@@ -29,13 +29,13 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from torch import Tensor
 
-from injectfusion.errors import UserError
+from injectfusion.errors import UserError, one_line_errors
+from injectfusion.files import write_atomic
 from metrics.encoders.base import Progress, embed
 from metrics.folder import list_images, load_images
 from metrics.frechet import require
 from metrics.gram import GramLoss
 from metrics.scoring import Score, Settings, prepare, score
-from procfaces.command import user_errors
 
 DEFAULTS = Settings()
 # Each names a module with `IMAGE_SIZE`, `suite(device)` and `reference_images(progress)`.
@@ -46,7 +46,7 @@ COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
-    with user_errors():
+    with one_line_errors():
         _check(options)
         console, errors = Console(), Console(stderr=True)
         with Bars(*COLUMNS, console=errors, transient=True, disable=not errors.is_terminal) as bars:
@@ -229,9 +229,7 @@ def _write(path: Path, result: Score, computed_with: dict[str, Any]) -> None:
         text = json.dumps(computed_with | record, indent=2, allow_nan=False) + "\n"
     else:
         text = result.table().to_csv(index=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    write_atomic(path, lambda p: p.write_text(text))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ into antialiased coverage, so every shape is a soft layer and a face is a stack 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 

@@ -145,7 +145,7 @@ def test_the_command_scores_folders(
 def test_the_command_takes_a_reference_and_writes_csv(folders: Path) -> None:
     done = command(folders, "--reference", "originals", "--gram-layers", "1", "2", "--out", "score.csv")
     assert done.returncode == 0, done.stderr
-    with open(folders / "score.csv") as file:
+    with (folders / "score.csv").open() as file:
         rows = {row["metric"]: row for row in csv.DictReader(file)}
     assert float(rows["FD (procfaces)"]["value"]) > 0
     assert rows["ID"]["n"] == str(N)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import pytest
 import torch
 
-from procfaces.attributes import ATTRIBUTES, BINARY, GEOMETRY, SPLITS, VARIANT, Faces, sample_faces
+from procfaces.attributes import ATTRIBUTES, BINARY, GEOMETRY, SPLITS, VARIANT, Attribute, Faces, sample_faces
 from procfaces.data import pool, to_model, to_uint8
 from procfaces.renderer import render
 
@@ -55,7 +56,7 @@ def test_descriptions_lie_in_the_unit_interval() -> None:
         values = getattr(faces, field.name)
         assert values.shape == (500,)
         assert values.dtype == torch.float32
-        assert 0 <= values.min() and values.max() <= 1
+        assert values.min() >= 0 and values.max() <= 1
         if field.name in BINARY:
             assert set(values.tolist()) == {0.0, 1.0}
     assert {field.name for field in fields(Faces)} == {*GEOMETRY, *VARIANT}
@@ -71,7 +72,7 @@ def test_identity_decides_the_geometry_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES, ids=lambda a: a.name)
-def test_an_attribute_changes_pixels_where_it_should(attribute) -> None:
+def test_an_attribute_changes_pixels_where_it_should(attribute: Attribute) -> None:
     low = render(replace(upright(), **{attribute.field: torch.tensor([0.0])}))
     high = render(replace(upright(), **{attribute.field: torch.tensor([1.0])}))
     changed = (low.int() - high.int()).abs().amax(dim=(0, 1)) > 8
@@ -83,7 +84,7 @@ def test_an_attribute_changes_pixels_where_it_should(attribute) -> None:
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES, ids=lambda a: a.name)
-def test_labels_are_balanced(attribute) -> None:
+def test_labels_are_balanced(attribute: Attribute) -> None:
     share = attribute.label(sample_faces(range(1000))).float().mean()
     assert 0.44 < share < 0.56
 
@@ -91,7 +92,7 @@ def test_labels_are_balanced(attribute) -> None:
 def test_splits_are_disjoint() -> None:
     ranges = sorted(SPLITS.values(), key=lambda r: r.start)
     assert len(ranges) == 4
-    for before, after in zip(ranges, ranges[1:], strict=False):
+    for before, after in pairwise(ranges):
         assert len(before) > 0
         assert before.stop <= after.start
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-class Interrupted(Exception):
+class InterruptedTrainingError(Exception):
     pass
 
 
@@ -41,14 +42,14 @@ def test_a_resumed_run_ends_in_the_same_weights(name: str, tmp_path: Path) -> No
     whole = train(recipe, tmp_path / "whole")
     calls = 0
 
-    def failing(*arguments):
+    def failing(*arguments: Any) -> torch.Tensor:
         nonlocal calls
         calls += 1
         if calls == 3:
-            raise Interrupted
+            raise InterruptedTrainingError
         return recipe.loss(*arguments)
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedTrainingError):
         train(replace(recipe, loss=failing), tmp_path / "resumed", checkpoint_every=0)
     assert torch.load(tmp_path / "resumed" / "checkpoint.pt", weights_only=True)["step"] == 2
     resumed = train(recipe, tmp_path / "resumed")

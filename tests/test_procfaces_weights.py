@@ -81,7 +81,7 @@ def test_features_have_the_promised_shapes() -> None:
         (128, 8, 8),
     ]
     assert output.attributes.shape == (2, len(READ))
-    assert 0 <= output.attributes.min() and output.attributes.max() <= 1
+    assert output.attributes.min() >= 0 and output.attributes.max() <= 1
 
 
 def test_identities_are_unit_vectors() -> None:
@@ -92,7 +92,7 @@ def test_identities_are_unit_vectors() -> None:
 
 def test_metric_networks_import_no_diffusion_code() -> None:
     code = (
-        "import sys; from procfaces.networks import load; import procfaces.networks.features, procfaces.networks.identity;"
+        "import sys; import procfaces.networks.features, procfaces.networks.identity;"
         "sys.exit('diffusers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

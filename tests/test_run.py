@@ -1,7 +1,8 @@
-"""The real command line: whole runs at scale=smoke, a run that is killed, sweeps, a user's own blend, and every error."""
+"""The real command line: whole runs at scale=smoke, killed runs, sweeps, a user's own blend, and every error."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,3 +223,35 @@ def test_cell_of_another_configuration_stops_the_run(finished, tmp_path):
     done = run(tmp_path, "experiment=table2")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: cell {target} belongs to another configuration")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def alter(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("name", "damage"), [("unet", truncate), ("features", Path.unlink), ("clip", alter)])
+def test_weights_that_are_not_the_shipped_ones_stop_the_run(name, damage, tmp_path):
+    """In a copy of the project, so that the real weights stay what they are."""
+    for folder in ("conf", "experiments", "injectfusion", "metrics", "procfaces"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run.py", tmp_path)
+    weights = tmp_path / f"procfaces/weights/{name}.safetensors"
+    damage(weights)
+    done = subprocess.run(
+        [sys.executable, "run.py", "experiment=table2", "scale=smoke"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert str(weights) in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list((tmp_path / "outputs").glob("cells/*"))

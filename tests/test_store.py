@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from experiments.cache import LatentCache, fingerprint
-from experiments.files import digest, read_tensors, require_writable, write_atomic, write_tensors
+from experiments.files import digest, read_tensors, require_writable, write_tensors
 from experiments.generation import Generation, PairImages, pair_generator
 from experiments.store import Cell
 from injectfusion.errors import UserError
+from injectfusion.files import write_atomic
 from injectfusion.process import Method
 
 SPEC = {"method": {"blend": "slerp", "gamma": 0.6}, "pairs": {"n": 3}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,13 +16,24 @@ from experiments.bench import GENERATED
 from experiments.store import Cell
 from experiments.tables import Row
 
+# Overrides that change no number, and so are no part of a result's name.
+_UNNAMED = ("experiment", "device", "batch_size", "outputs", "results", "tracker", "hydra")
 SHARES = "How often an attribute comes from the content, % of the pairs that differ in it"
 
 
-def publish(
-    rows: Sequence[Row], experiment: DictConfig, folder: Path, stem: str, picture: Path, console: Console
-) -> dict[str, pd.DataFrame]:
-    """Write FOLDER/STEM.csv, .md and .tex and print the same; gives the tables back for the tracker."""
+def naming(overrides: Sequence[str]) -> list[str]:
+    """The overrides of a command line that a result is named after."""
+    return [o for o in overrides if re.split(r"[=./@]", o.lstrip("+~"))[0] not in _UNNAMED]
+
+
+def stem(name: str, overrides: Sequence[str]) -> str:
+    """Name of result files: the experiment and what was overridden, so that nothing overwrites anything else."""
+    changes = ",".join(sorted(naming(overrides)))
+    return re.sub(r"[^\w.,=+-]", "_", f"{name}__{changes}" if changes else name)[:200]
+
+
+def publish(rows: Sequence[Row], experiment: DictConfig, picture: Path, console: Console) -> dict[str, pd.DataFrame]:
+    """Write tables beside the picture, with its name, and print the same; gives them back for the tracker."""
     paper = tables.published(experiment.paper)
     measures = tables.measures_frame(rows, paper)
     display = tables.display_frame(rows, paper)
@@ -34,9 +46,9 @@ def publish(
     sections[SHARES] = shares
     sections["Grid"] = f"![grid]({picture.name})"
     sections["How these numbers were made"] = _provenance(rows)
-    paths = tables.write_tables(folder, stem, measures, display, sections, experiment.title)
+    paths = tables.write_tables(picture.parent, picture.stem, measures, display, sections, experiment.title)
 
-    tables.print_frame(display, f"{experiment.title} (value [95 % interval])", console)
+    tables.print_frame(display, f"{experiment.title} (below each value its 95 % interval)", console)
     if len(verdicts):
         tables.print_frame(verdicts, "What the paper says, and what holds here", console)
     tables.print_frame(shares, SHARES, console)
@@ -44,14 +56,14 @@ def publish(
     return {"table": measures, "verdicts": verdicts, "shares": shares}
 
 
-def report_rows(rows: Mapping[str, str], folder: Path, stem: str, console: Console) -> None:
+def publish_multirun(rows: Mapping[str, str], overrides: Sequence[str], folder: Path, console: Console) -> None:
     """The one table of a multirun: rows of several jobs, by name and cell directory."""
     finished = [Row(name, Cell.at(Path(directory))) for name, directory in rows.items()]
     measures, display = tables.measures_frame(finished, {}), tables.display_frame(finished, {})
-    title = "Multirun: " + stem.removeprefix("multirun__")
+    title = f"Multirun: {' '.join(naming(overrides))}"
     sections = {"How these numbers were made": _provenance(finished)}
-    paths = tables.write_tables(folder, stem, measures, display, sections, title)
-    tables.print_frame(display, f"{title} (value [95 % interval])", console)
+    paths = tables.write_tables(folder, stem("multirun", overrides), measures, display, sections, title)
+    tables.print_frame(display, f"{title} (below each value its 95 % interval)", console)
     console.print("written: " + ", ".join(str(path) for path in paths), highlight=False, soft_wrap=True)
 
 
