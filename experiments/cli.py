@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -33,7 +33,7 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return unknown(group or "config", name, error.options or [])
-    if isinstance(error, ConfigCompositionException | HydraException | OmegaConfBaseException):
+    if isinstance(error, ConfigCompositionException | OmegaConfBaseException | OverrideParseException):
         if key := re.search(r"Could not override '([^']+)'", str(error)):
             return unknown("key", key[1], _keys())
         text = str(error.__cause__ or error).strip().splitlines()[0]

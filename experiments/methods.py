@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-from hydra.utils import get_method, instantiate
+from hydra.utils import instantiate
 
 from experiments.cli import unknown
 from injectfusion.errors import UserError
@@ -59,12 +60,12 @@ def resolve_blend(blend: str | Mapping[str, Any] | None) -> Blend | None:
         return BLENDS[blend]
     if "." not in blend:
         raise UserError(unknown("blend", blend, [*BLENDS, "my_module.my_blend"]))
+    module, _, name = blend.rpartition(".")
     try:
-        function: Callable[..., Any] = get_method(blend)
-    except Exception as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        function: Blend = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
         raise UserError(
-            f"method.blend={blend} cannot be imported ({reason}); give the dotted path of a function that Python finds"
+            f"method.blend={blend} cannot be imported ({error}); give the dotted path of a function that Python finds"
         ) from error
     return function
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments import methods
 from experiments.bench import FLOORS, GENERATED, Bench, resolve_device
+from experiments.cli import unknown
 from experiments.figures import grid
 from experiments.files import require_writable
 from experiments.multirun import hand_over, in_multirun
@@ -26,7 +29,7 @@ from injectfusion.schedule import timesteps
 from metrics.encoders.base import Progress as Wrap
 from metrics.scoring import Targets
 
-GRID_PAIRS = 8
+GRID_PAIRS = 5
 
 
 def run(config: DictConfig) -> None:
@@ -37,11 +40,11 @@ def run(config: DictConfig) -> None:
     """
     console = Console()
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    rows = _rows(settings)
-    _check(settings, rows)
+    plans = _plans(settings)
+    _check(settings, plans)
     device = resolve_device(config.device)
     bench = Bench(config, device)
-    cells = {name: bench.cell(*row) for name, row in rows.items()}
+    cells = {name: bench.cell(plan.results, plan.method) for name, plan in plans.items()}
     tracker: Tracker = instantiate(config.tracker)
     tracker.start(config.experiment.name, settings)
 
@@ -51,13 +54,13 @@ def run(config: DictConfig) -> None:
         f"{done} of {len(cells)} cells complete",
         highlight=False,
     )
-    _complete(bench, rows, cells, device, config.seed, console)
+    _complete(bench, plans, cells, provenance(device, config.seed), console)
     finished = [Row(name, cell) for name, cell in cells.items()]
     for row in finished:
         tracker.cell(row.name, {name: measure.value for name, measure in row.measures.items()})
 
     columns = {"content": bench.contents[:GRID_PAIRS], "original": bench.originals[:GRID_PAIRS]}
-    columns |= {n: c.images(range(GRID_PAIRS)) for n, c in cells.items() if rows[n][0] == GENERATED}
+    columns |= {n: c.images(range(GRID_PAIRS)) for n, c in cells.items() if plans[n].results == GENERATED}
     picture = Path(config.results) / f"{stem(config.experiment.name, HydraConfig.get().overrides.task)}.png"
     grid(columns, picture, config.experiment.title)
     tables = publish(finished, config.experiment, picture, console)
@@ -66,23 +69,36 @@ def run(config: DictConfig) -> None:
         hand_over({row.name: str(row.cell.directory) for row in finished})
 
 
-def _rows(settings: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any] | None]]:
-    """Row name -> where its results come from, and the `method` node that makes them."""
+@dataclass(frozen=True)
+class Plan:
+    """What a row is to be.
+
+    Attributes:
+        results: GENERATED, or one of FLOORS.
+        method: the `method` node that generates, None for a floor.
+    """
+
+    results: str
+    method: dict[str, Any] | None = None
+
+
+def _plans(settings: Mapping[str, Any]) -> dict[str, Plan]:
+    """The rows of an experiment, by name."""
     experiment = settings["experiment"]
-    rows: dict[str, tuple[str, dict[str, Any] | None]] = {}
+    plans: dict[str, Plan] = {}
     for name, changes in experiment["rows"].items():
         for key in changes or {}:
             if key not in settings["method"]:
-                raise UserError(methods.unknown(f"key in experiment.rows.{name}:", key, list(settings["method"])))
-        rows[name] = (GENERATED, {**settings["method"], **(changes or {})})
+                raise UserError(unknown(f"key in experiment.rows.{name}:", key, list(settings["method"])))
+        plans[name] = Plan(GENERATED, {**settings["method"], **(changes or {})})
     for floor in experiment["floors"]:
         if floor not in FLOORS:
-            raise UserError(methods.unknown("floor", floor, FLOORS))
-        rows[f"{floor} as results"] = (floor, None)
-    return rows
+            raise UserError(unknown("floor", floor, FLOORS))
+        plans[f"{floor} as results"] = Plan(floor)
+    return plans
 
 
-def _check(settings: Mapping[str, Any], rows: Mapping[str, tuple[str, dict[str, Any] | None]]) -> None:
+def _check(settings: Mapping[str, Any], plans: Mapping[str, Plan]) -> None:
     """Refuse what can be refused before anything is loaded."""
     for key in ("scale.pairs", "scale.steps", "scale.reference", "batch_size"):
         group, _, name = key.rpartition(".")
@@ -95,29 +111,21 @@ def _check(settings: Mapping[str, Any], rows: Mapping[str, tuple[str, dict[str, 
         timesteps(settings["scale"]["steps"])
     except ValueError as error:
         raise UserError(f"scale.{error}") from error
-    for _, method in rows.values():
-        if method is not None:
-            methods.build_method(method)
+    for plan in plans.values():
+        if plan.method is not None:
+            methods.build_method(plan.method)
     require_writable(Path(settings["results"]), "results")
     require_writable(Path(settings["outputs"]), "outputs")
 
 
 def _complete(
-    bench: Bench,
-    rows: Mapping[str, tuple[str, dict[str, Any] | None]],
-    cells: Mapping[str, Cell],
-    device: str,
-    seed: int,
-    console: Console,
+    bench: Bench, plans: Mapping[str, Plan], cells: Mapping[str, Cell], made_by: dict[str, Any], console: Console
 ) -> None:
-    """Bring every cell to completion."""
+    """Bring every cell to completion: inversions, then the results of each row, then their scores."""
     missing = {name: cell for name, cell in cells.items() if not cell.complete}
     if not missing:
         return
-    generated = {name: rows[name][1] for name in missing if rows[name][0] == GENERATED}
-    sources = list(dict.fromkeys(method["content_source"] for method in generated.values() if method))
-    n = len(bench.pairs)
-    made_by = provenance(device, seed)
+    generated = {name: method for name in missing if (method := plans[name].method) is not None}
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -135,25 +143,20 @@ def _complete(
             bars.remove_task(task)
 
         caches = {}
-        for source in sources:
+        for source in dict.fromkeys(method["content_source"] for method in generated.values()):
             task = bars.add_task(f"inversion ({source})", total=len(bench.pairs.images))
-            caches[source] = bench.invert(source, lambda k, task=task: bars.advance(task, k))  # type: ignore[misc]
-        tasks = {name: bars.add_task(name, total=n, start=False) for name in generated}
+            caches[source] = bench.invert(source, partial(bars.advance, task))
+        tasks = {name: bars.add_task(name, total=len(bench.pairs), start=False) for name in generated}
         scoring = bars.add_task("scoring", total=len(missing), start=False)
         for name, method in generated.items():
-            assert method is not None
             bars.start_task(tasks[name])
             latents = caches[method["content_source"]]
-            bench.generation.fill(
-                missing[name],
-                methods.build_method(method),
-                latents,
-                lambda k, name=name: bars.advance(tasks[name], k),  # type: ignore[misc]
-            )
+            advance = partial(bars.advance, tasks[name])
+            bench.generation.fill(missing[name], methods.build_method(method), latents, advance)
         bars.start_task(scoring)
         targets = bench.targets(wrap)
         for name, cell in missing.items():
-            _score(bench, rows[name][0], cell, targets, wrap, made_by)
+            _score(bench, plans[name].results, cell, targets, wrap, made_by)
             bars.advance(scoring)
 
 

@@ -19,8 +19,11 @@ class UserError(Exception):
 
 def user_message(error: Exception) -> str | None:
     """The line for an error that the user can mend, None for a fault of ours."""
-    if isinstance(error, UserError):
-        return str(error)
+    cause: BaseException | None = error
+    while cause is not None:  # Hydra wraps what its targets raise
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__
     if isinstance(error, OSError) and error.errno in _FILE_SYSTEM:
         return f"{error.strerror}: {error.filename or 'the output folder'}; free it or choose another folder"
     return None

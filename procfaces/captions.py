@@ -18,11 +18,15 @@ def prompts(phrase: str) -> list[str]:
 
 
 def captions(faces: Faces, generator: torch.Generator) -> list[str]:
-    """One true caption per face: a random template around one to eight attribute phrases in random order."""
+    """One true caption per face: a random template around attribute phrases in random order.
+
+    Half of the captions name all eight attributes, the others one to eight.
+    """
     labels = torch.stack([attribute.label(faces) for attribute in ATTRIBUTES], dim=1).tolist()
     texts = []
     for row in labels:
-        count = int(torch.randint(1, len(ATTRIBUTES) + 1, (), generator=generator))
+        every = bool(torch.randint(2, (), generator=generator))
+        count = len(ATTRIBUTES) if every else int(torch.randint(1, len(ATTRIBUTES) + 1, (), generator=generator))
         chosen = torch.randperm(len(ATTRIBUTES), generator=generator)[:count].tolist()
         phrases = [ATTRIBUTES[i].high if row[i] else ATTRIBUTES[i].low for i in chosen]
         listed = phrases[0] if count == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]

@@ -17,6 +17,12 @@ def test_what_the_user_can_mend_is_its_line_and_code_2(capsys):
     assert ends(UserError("no such blend"), capsys) == (2, "error: no such blend\n")
 
 
+def test_what_the_user_can_mend_is_found_below_what_wraps_it(capsys):
+    error = RuntimeError("Error in call to target")
+    error.__cause__ = UserError("no such file")
+    assert ends(error, capsys) == (2, "error: no such file\n")
+
+
 def test_a_full_disk_is_the_users_to_mend(capsys):
     code, printed = ends(OSError(errno.ENOSPC, "No space left on device", "outputs/x"), capsys)
     assert code == 2

@@ -8,9 +8,10 @@ from open_clip import CLIP, SimpleTokenizer
 from torch import Tensor
 
 CONTEXT_LENGTH = 48
+EMBEDDING = 64
 # A narrow text tower: its token embedding (49,408 tokens) is most of the file.
 CLIP_CONFIG = {
-    "embed_dim": 64,
+    "embed_dim": EMBEDDING,
     "vision_cfg": {"image_size": 64, "layers": (1, 1, 1, 1), "width": 16, "head_width": 64},
     "text_cfg": {"context_length": CONTEXT_LENGTH, "width": 48, "heads": 4, "layers": 2},
 }
