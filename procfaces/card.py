@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +11,13 @@ from torch import Tensor
 from torchvision.io import write_png
 
 from injectfusion.errors import UserError
+from injectfusion.files import write_atomic
 from procfaces.networks import NAMES, WEIGHTS, load, weights_sha256
 
 ROLES = {
     "unet": "diffusers `UNet2DModel` on pixel-unshuffled 64 px faces: a plain DDPM (linear betas, 1000 steps, EMA)",
-    "identity": "small ResNet with the ArcFace additive angular margin; (B, 128) of unit norm",
-    "clip": "`open_clip` model in a tiny configuration, contrastive on images and generated captions",
+    "identity": "small ResNet, ArcFace additive angular margin, beside it a regression of the true geometry; (B, 128)",
+    "clip": "tiny `open_clip` model, contrastive on generated captions, beside it a regression of the true attributes",
     "features": "small CNN trained on attributes; (B, 64) features for FD and KID, its stages for Gram",
 }
 
@@ -62,11 +62,8 @@ def write_card(folder: Path, measures: list[Measure], picture: Tensor, command: 
         UserError: the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_png(picture, str(folder / "samples.tmp"))
-        os.replace(folder / "samples.tmp", folder / "samples.png")
-        (folder / "README.tmp").write_text(_card(measures, command))
-        os.replace(folder / "README.tmp", folder / "README.md")
+        write_atomic(folder / "samples.png", lambda p: write_png(picture, str(p)))
+        write_atomic(folder / "README.md", lambda p: p.write_text(_card(measures, command)))
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}; give another --out") from None
     return folder / "README.md"

@@ -23,11 +23,10 @@ from sklearn.metrics import r2_score, roc_auc_score
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from injectfusion.errors import UserError
+from injectfusion.errors import UserError, one_line_errors
 from procfaces.attributes import ATTRIBUTES, BINARY
 from procfaces.captions import prompts
 from procfaces.card import Measure, write_card
-from procfaces.command import user_errors
 from procfaces.data import pool, to_model, to_uint8
 from procfaces.networks import NAMES, READ, WEIGHTS, load, tokenize
 
@@ -49,7 +48,7 @@ class Size:
     faces: int = 2_000
     identities: int = 300
     variants: int = 8
-    generated: int = 500
+    generated: int = 300
     round_trip: int = 200
 
 
@@ -161,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="few images: a look, not a figure to quote")
     parser.add_argument("--out", type=Path, help="folder of the card (default: procfaces/weights)")
     a = parser.parse_args(arguments)
-    with user_errors():
+    with one_line_errors():
         names = a.names or list(NAMES)
         for name in names:
             if name not in NAMES:

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from injectfusion.errors import UserError
+from injectfusion.errors import UserError, one_line_errors
 from procfaces.attributes import ATTRIBUTES, BINARY, SPLITS, Attribute, Faces, sample_faces
-from procfaces.command import user_errors
 from procfaces.renderer import render
 
 SIZE = 96  # pixels of a face on the sheet; the renderer draws at any size
@@ -119,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--columns", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="first face")
     a = parser.parse_args(arguments)
-    with user_errors():
+    with one_line_errors():
         sheet(a.file, a.rows, a.columns, a.seed)
         print(f"wrote {a.file}")
 

@@ -10,26 +10,27 @@ from __future__ import annotations
 import argparse
 import copy
 import math
-import os
-import pickle
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from injectfusion.errors import UserError
-from procfaces.command import user_errors
+from injectfusion.errors import UserError, one_line_errors
+from injectfusion.files import write_atomic
 from procfaces.data import pool
-from procfaces.networks import WEIGHTS
+from procfaces.networks import NAMES, WEIGHTS
 from procfaces.networks.loading import save
-from procfaces.recipes import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from procfaces.recipes import Recipe
 
 REPORT_EVERY = 100  # steps between two lines where there is no terminal to draw a bar on
 
@@ -80,8 +81,9 @@ def train(recipe: Recipe, out: Path, seed: int = 0, checkpoint_every: float = 12
             running = loss.item() if math.isnan(running) else 0.98 * running + 0.02 * loss.item()
             report(step + 1, running)
             if time.monotonic() - saved >= checkpoint_every or step + 1 == recipe.steps:
-                states = {key: part.state_dict() for key, part in trained.items()}
-                _write(checkpoint, states | {"step": step + 1, "steps": recipe.steps, "seed": seed})
+                states: dict[str, Any] = {key: part.state_dict() for key, part in trained.items()}
+                states |= {"step": step + 1, "steps": recipe.steps, "seed": seed}
+                write_atomic(checkpoint, partial(torch.save, states))
                 saved = time.monotonic()
     return average
 
@@ -107,20 +109,16 @@ def _average(average: nn.Module, module: nn.Module, decay: float) -> None:
         target.copy_(source)
 
 
-def _write(path: Path, state: dict[str, Any]) -> None:
-    torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
-
-
 def _resume(path: Path, recipe: Recipe, seed: int) -> dict[str, Any] | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             return None
         state: dict[str, Any] = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot use checkpoint {path} ({reason}); remove it or give another --out") from None
+    except OSError as error:
+        raise UserError(f"cannot use {path} ({error.strerror}); give another --out") from None
+    except Exception as error:  # unpickling a damaged file can raise anything
+        raise UserError(f"checkpoint {path} is damaged ({type(error).__name__}); remove it to start anew") from None
     # The learning rate depends on the number of steps, the data on the seed: neither may change on the way.
     for key, value in {"steps": recipe.steps, "seed": seed}.items():
         if state.get(key, value) != value:
@@ -158,15 +156,17 @@ def _reporter(label: str, start: int, steps: int) -> Iterator[Report]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="procfaces.train", description=__doc__)
-    parser.add_argument("name", choices=RECIPES)
+    parser.add_argument("name", choices=NAMES)
     parser.add_argument("--out", type=Path, help="folder of the checkpoint (default: outputs/train/NAME)")
     parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true", help="replace the shipped weights in procfaces/weights")
     a = parser.parse_args(arguments)
-    with user_errors():
+    with one_line_errors():
         if a.steps is not None and a.steps < 1:
             raise UserError(f"--steps must be at least 1, got {a.steps}")
+        from procfaces.recipes import RECIPES  # takes seconds: bad arguments are told before
+
         recipe = replace(RECIPES[a.name], steps=a.steps or RECIPES[a.name].steps)
         out: Path = a.out or Path("outputs/train") / a.name
         module = train(recipe, out, a.seed, label=a.name)

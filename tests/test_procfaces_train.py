@@ -80,7 +80,7 @@ def test_a_checkpoint_of_another_run_is_refused(change: dict[str, int], option: 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"half of a file")
-    with pytest.raises(UserError, match=r"checkpoint\.pt.*remove it"):
+    with pytest.raises(UserError, match=r"checkpoint\.pt is damaged.*remove it"):
         train(tiny("features"), tmp_path)
 
 

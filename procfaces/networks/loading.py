@@ -15,6 +15,7 @@ from safetensors.torch import save as format_safetensors
 from torch import Tensor, nn
 
 from injectfusion.errors import UserError
+from injectfusion.files import write_atomic
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 NAMES = ("unet", "identity", "clip", "features")
@@ -58,8 +59,8 @@ def save(name: str, state: Mapping[str, Tensor], folder: Path, metadata: Mapping
     content = format_safetensors(half, {"training": json.dumps(metadata, sort_keys=True)})
     path = folder / f"{name}.safetensors"
     index = _index(folder) | {path.name: hashlib.sha256(content).hexdigest()}
-    _replace(path, content)
-    _replace(folder / "sha256.json", (json.dumps(index, indent=2, sort_keys=True) + "\n").encode())
+    write_atomic(path, lambda p: p.write_bytes(content))
+    write_atomic(folder / "sha256.json", lambda p: p.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n"))
     return path
 
 
@@ -100,9 +101,3 @@ def _index(folder: Path) -> dict[str, str]:
 def _shown(path: Path) -> str:
     """The path as a user would type it: relative to the working directory where it lies below it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
