@@ -25,7 +25,7 @@ class IdentityNetwork(nn.Module):
             ResidualBlock(128, 128),
             conv_norm_act(128, 128, 2),
         )
-        # Whitened as in the ArcFace release: without it all faces start at one point and the margin keeps them there.
+        # BatchNorm after the embedding, as ArcFace's own networks end: faces spread over the sphere from the start.
         self.embed = nn.Sequential(nn.Linear(128 * 4 * 4, EMBEDDING), nn.BatchNorm1d(EMBEDDING, affine=False))
 
     def forward(self, x: Tensor) -> Tensor:
