@@ -99,8 +99,8 @@ def _card(measures: list[Measure], command: str) -> str:
     lines += [f"| {m.network} | {m.name} | {m.shown} | {m.n} | {m.required} | {m.verdict} |" for m in measures]
     lines += [
         "",
-        "identity and clip learn the truth beside their own loss: their figures say how well they read this domain, not",
-        "how well margin or contrast alone would.",
+        "identity and clip learn the truth beside their own loss: their figures say how well they read this domain,",
+        "not how well margin or contrast alone would.",
         "",
         "FD (procfaces) is the Fréchet distance on the features network's penultimate layer, against as many images of",
         "the reference split. It is not comparable to FID values.",
