@@ -19,7 +19,6 @@ from experiments.files import digest, read_tensors, write_tensors
 from experiments.generation import Generation, PairImages
 from experiments.store import Cell
 from injectfusion.backbones.base import Backbone
-from injectfusion.errors import UserError
 from metrics import attributes, frechet
 from metrics.encoders.base import EncoderSuite, Progress, embed
 from metrics.scoring import Score, Settings, Targets, declare, prepare, score
@@ -160,19 +159,3 @@ class Bench:
             entry = {"features": embed(self.encoders.features, images, progress, "reference")}
             write_tensors(path, entry)
         return entry["features"]
-
-
-def resolve_device(name: str) -> str:
-    """A torch device by name; `auto` is the GPU where there is one.
-
-    Raises:
-        UserError: the device is not there.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros((), device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device={name} is not there ({reason}); use device=cpu or device=auto") from error
-    return name

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from experiments.files import digest, read_tensors, write_tensors
 from injectfusion.backbones.base import Backbone
+from injectfusion.images import to_model
 from injectfusion.process import Trajectory, invert, reverse
 from injectfusion.schedule import timesteps
 
@@ -73,7 +74,7 @@ class LatentCache:
         return Trajectory(x_T, torch.stack([self._get(image, "h") for image in images]), self._timesteps)
 
     def _compute(self, images: Tensor) -> Trajectory:
-        x_0 = (images.float() / 127.5 - 1).to(self._device)
+        x_0 = to_model(images.to(self._device))
         found = invert(self._backbone, x_0, self._steps)
         return reverse(self._backbone, found.x_T, self._steps) if self._source == "reverse" else found
 

@@ -13,6 +13,7 @@ from experiments.cache import LatentCache
 from experiments.store import Cell
 from injectfusion.backbones.base import Backbone
 from injectfusion.errors import UserError
+from injectfusion.images import to_uint8
 from injectfusion.process import Method, generate
 
 Advance = Callable[[int], None]
@@ -85,4 +86,4 @@ class Generation:
         if not finite.all():
             pair = indices[int((~finite).nonzero()[0])]
             raise UserError(f"{label}: the result of pair {pair} is not finite; check the blend and its settings")
-        return ((x_0.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+        return to_uint8(x_0).cpu()

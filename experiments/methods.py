@@ -9,6 +9,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from experiments.cli import unknown
@@ -54,7 +55,14 @@ def resolve_blend(blend: str | Mapping[str, Any] | None) -> Blend | None:
     if blend is None:
         return None
     if isinstance(blend, Mapping):
-        resolved: Blend = instantiate({**blend, "_partial_": True})
+        try:
+            resolved: Blend = instantiate({**blend, "_partial_": True})
+        except InstantiationException as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise UserError(
+                f"method.blend._target_={blend.get('_target_')} cannot be made ({reason}); "
+                "give the dotted path of a function that Python finds, and arguments that it takes"
+            ) from error
         return resolved
     if blend in BLENDS:
         return BLENDS[blend]

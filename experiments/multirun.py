@@ -21,13 +21,13 @@ def in_multirun() -> bool:
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def hand_over(rows: dict[str, str]) -> None:
+def hand_over(experiment: str, rows: dict[str, str]) -> None:
     """Leave a job's finished rows (name -> cell directory) for the table at the end of the multirun.
 
     By file, as jobs may run in other processes.
     """
     hydra = HydraConfig.get()
-    record = {"rows": rows, "overrides": list(hydra.overrides.task)}
+    record = {"experiment": experiment, "rows": rows, "overrides": list(hydra.overrides.task)}
     write_json(Path(hydra.runtime.output_dir) / ROWS_FILE, record)
 
 
@@ -46,4 +46,5 @@ class OneTable(Callback):
                 same = all(other["rows"].get(name) == cell for other in jobs)  # the floors, for example
                 rows[name if same else " ".join([name, *changes])] = cell
         if rows:
-            publish_multirun(rows, config.hydra.overrides.task, Path(config.results), Console())
+            name = "+".join(dict.fromkeys(job["experiment"] for job in jobs)) + "-multirun"
+            publish_multirun(name, rows, config.hydra.overrides.task, Path(config.results), Console())

@@ -56,13 +56,15 @@ def publish(rows: Sequence[Row], experiment: DictConfig, picture: Path, console:
     return {"table": measures, "verdicts": verdicts, "shares": shares}
 
 
-def publish_multirun(rows: Mapping[str, str], overrides: Sequence[str], folder: Path, console: Console) -> None:
+def publish_multirun(
+    name: str, rows: Mapping[str, str], overrides: Sequence[str], folder: Path, console: Console
+) -> None:
     """The one table of a multirun: rows of several jobs, by name and cell directory."""
-    finished = [Row(name, Cell.at(Path(directory))) for name, directory in rows.items()]
+    finished = [Row(row, Cell.at(Path(directory))) for row, directory in rows.items()]
     measures, display = tables.measures_frame(finished, {}), tables.display_frame(finished, {})
     title = f"Multirun: {' '.join(naming(overrides))}"
     sections = {"How these numbers were made": _provenance(finished)}
-    paths = tables.write_tables(folder, stem("multirun", overrides), measures, display, sections, title)
+    paths = tables.write_tables(folder, stem(name, overrides), measures, display, sections, title)
     tables.print_frame(display, f"{title} (below each value its 95 % interval)", console)
     console.print("written: " + ", ".join(str(path) for path in paths), highlight=False, soft_wrap=True)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiments import methods
-from experiments.bench import FLOORS, GENERATED, Bench, resolve_device
+from experiments.bench import FLOORS, GENERATED, Bench
 from experiments.cli import unknown
 from experiments.figures import grid
 from experiments.files import require_writable
@@ -24,6 +24,7 @@ from experiments.publish import publish, stem
 from experiments.store import Cell, provenance
 from experiments.tables import Row
 from experiments.tracking import Tracker
+from injectfusion.devices import resolve_device
 from injectfusion.errors import UserError
 from injectfusion.schedule import timesteps
 from metrics.encoders.base import Progress as Wrap
@@ -66,7 +67,7 @@ def run(config: DictConfig) -> None:
     tables = publish(finished, config.experiment, picture, console)
     tracker.finish(tables, {"grid": picture})
     if in_multirun():
-        hand_over({row.name: str(row.cell.directory) for row in finished})
+        hand_over(config.experiment.name, {row.name: str(row.cell.directory) for row in finished})
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -29,6 +28,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from torch import Tensor
 
+from injectfusion.devices import resolve_device
 from injectfusion.errors import UserError, one_line_errors
 from injectfusion.files import write_atomic
 from metrics.encoders.base import Progress, embed
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--gram-scale", type=float, default=DEFAULTS.gram.scale, help="factor of the Gram loss (default: %(default)s)")
     add("--resamples", type=int, default=DEFAULTS.resamples, help="bootstrap resamples (default: %(default)s)")
     add("--seed", type=int, default=DEFAULTS.seed, help="of the bootstrap (default: %(default)s)")
-    add("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    add("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
     add("--out", type=Path, metavar="FILE", help="also write .json (everything) or .csv (one line per number)")
     return parser
 
@@ -108,14 +108,14 @@ def _run(options: argparse.Namespace, bars: Bars) -> tuple[Score, dict[str, Any]
         folders["reference"] = options.reference
     paths = {name: list_images(folder) for name, folder in folders.items()}
     names = _matching({name: paths[name] for name in ("results", "originals", "contents")}, folders)
-    _check_device(options.device)
+    device = resolve_device(options.device)
 
     def progress(batches: Sequence[int], description: str) -> Iterable[int]:
         return bars.track(batches, description=description)
 
     module = import_module(SUITES[options.encoders])
     images = {name: _load(paths[name], module.IMAGE_SIZE, options.resize, progress) for name in paths}
-    encoders = module.suite(options.device)
+    encoders = module.suite(device)
     settings = Settings(
         tau=options.tau,
         margin=options.margin,
@@ -169,13 +169,6 @@ def _matching(paths: dict[str, list[Path]], folders: dict[str, Path]) -> list[st
                 f"pair {stem!r} has no image in {folders[lacking[0]]}: the three folders must match by name"
             )
     return [path.stem for path in paths["results"]]
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.zeros((), device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device} is not there ({str(error).splitlines()[0]}): use cpu") from None
 
 
 def _print(console: Console, result: Score, computed_with: dict[str, Any]) -> None:

@@ -39,13 +39,3 @@ def pool(split: str, identities: int, variants: int = 1) -> Pool:
     identity = [i // variants for i in range(identities * variants)]
     faces = sample_faces([start + i for i in identity], [start + i for i in range(len(identity))])
     return Pool(render(faces), faces, torch.tensor(identity))
-
-
-def to_model(images: Tensor) -> Tensor:
-    """uint8 [0, 255] -> float32 [-1, 1], the value range of every network here."""
-    return images.float() / 127.5 - 1
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """float [-1, 1] -> uint8 [0, 255], rounded and clamped: what would be saved to disk."""
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -24,10 +24,11 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from injectfusion.errors import UserError, one_line_errors
+from injectfusion.images import to_model, to_uint8
 from procfaces.attributes import ATTRIBUTES, BINARY
 from procfaces.captions import prompts
 from procfaces.card import Measure, write_card
-from procfaces.data import pool, to_model, to_uint8
+from procfaces.data import pool
 from procfaces.networks import NAMES, READ, WEIGHTS, load, tokenize
 
 STEPS = 50  # of inversion, reconstruction and sampling

@@ -13,10 +13,11 @@ from diffusers.models import UNet2DModel
 from open_clip import CLIP, ClipLoss
 from torch import Tensor, nn
 
+from injectfusion.images import to_model
 from injectfusion.schedule import TRAIN_STEPS, linear_alpha_cumprod
 from procfaces.attributes import ATTRIBUTES, BINARY, GEOMETRY
 from procfaces.captions import captions
-from procfaces.data import Pool, to_model
+from procfaces.data import Pool
 from procfaces.networks import READ, clip, features, identity, unet
 
 # (module, pool, (B,) indices into the pool, generator) -> scalar
@@ -152,7 +153,7 @@ def _bfloat16() -> torch.autocast:
 _IDENTITIES = 2_500
 
 RECIPES: dict[str, Recipe] = {
-    "unet": Recipe(unet.build, unet_loss, steps=4_500, batch=48, learning_rate=6e-4, identities=40_000),
+    "unet": Recipe(unet.build, unet_loss, steps=8_000, batch=32, learning_rate=6e-4, identities=40_000),
     "identity": Recipe(
         lambda: ArcFace(identity.build(), _IDENTITIES),
         identity_loss,

@@ -166,7 +166,7 @@ def test_the_command_takes_a_reference_and_writes_csv(folders: Path) -> None:
         (lambda root: [p.unlink() for p in root.glob("*/06*.png")], (), "needs at least 65 pairs, got 60"),
         (lambda root: None, ("--out", "missing/score.json"), "its folder is missing"),
         (lambda root: None, ("--gram-layers", "9"), "stages 0 to 3"),
-        (lambda root: None, ("--device", "cuda:99"), "--device cuda:99 is not there"),
+        (lambda root: None, ("--device", "cuda:99"), "device cuda:99 is not there"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(folders: Path, tmp_path: Path, break_it, extra, message) -> None:

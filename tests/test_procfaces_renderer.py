@@ -8,8 +8,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from injectfusion.images import to_model, to_uint8
 from procfaces.attributes import ATTRIBUTES, BINARY, GEOMETRY, SPLITS, VARIANT, Attribute, Faces, sample_faces
-from procfaces.data import pool, to_model, to_uint8
+from procfaces.data import pool
 from procfaces.renderer import render
 
 # Rows and columns (of 64) where an attribute may change pixels of an upright face, and a box where it must.

@@ -131,7 +131,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_table(finished, tmp_path):
 def test_multirun_ends_in_one_table(finished):
     done = run(finished, "-m", "method.gamma=0.2,0.9", "method.t_boost=0")
     assert done.returncode == 0, done.stderr
-    (csv,) = (finished / "results").glob("multirun__*.csv")
+    (csv,) = (finished / "results").glob("single-multirun__*.csv")
     numbers = pd.read_csv(csv)
     generated = numbers[~numbers["row"].str.contains("as results")]
     assert len(generated) == 2
@@ -188,9 +188,13 @@ ERRORS = {
     "too few pairs": (["scale.pairs=10"], "needs at least 65 pairs (scale.pairs), got 10"),
     "too many pairs": (["scale.pairs=6000"], "scale.pairs is 6000; the embedded domain has 5000 pairs"),
     "one step": (["scale.steps=1"], "scale.steps must be in [2, 1000], got 1"),
-    "absent device": (["device=cuda:7"], "device=cuda:7 is not there"),
-    "unknown device": (["device=gpu"], "device=gpu is not there"),
+    "absent device": (["device=cuda:7"], "device cuda:7 is not there"),
+    "unknown device": (["device=gpu"], "device gpu is not there"),
     "negative seed": (["seed=-1"], "seed is -1"),
+    "blend of no module": (
+        ["method.blend={_target_:nowhere.blend}"],
+        "method.blend._target_=nowhere.blend cannot be made",
+    ),
 }
 
 

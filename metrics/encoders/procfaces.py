@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from injectfusion.errors import UserError
+from injectfusion.images import to_model
 from metrics.encoders.base import BATCH, EncoderSuite, Progress, Provenance, batches, silent
 from procfaces import networks
 from procfaces.attributes import ATTRIBUTES, BINARY, SPLITS, sample_faces
-from procfaces.data import to_model
 from procfaces.networks.features import CHANNELS, EMBEDDING
 from procfaces.renderer import SIZE as IMAGE_SIZE
 from procfaces.renderer import render

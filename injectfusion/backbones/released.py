@@ -1,0 +1,323 @@
+"""Networks of the released checkpoints as diffusers U-Nets, and the conversion of their state dicts.
+
+Two families, told apart by the names in their state dicts: `DDPM` (Ho et al. 2020 in the PyTorch port behind the SDEdit
+release) and `ADM` (Dhariwal and Nichol 2021; also the iDDPM of the ILVR release and the networks with P2 weighting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from torch import Tensor
+
+from injectfusion.errors import UserError
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Network(Protocol):
+    """The settings of a released network.
+
+    Attributes:
+        image_size: height and width of the images it was trained on, in pixels.
+        head_dim: channels of an attention head; None where one head has them all.
+    """
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def head_dim(self) -> int | None: ...
+    def build(self) -> UNet2DModel:
+        """The U-Net, freshly initialised, on the current default device (`meta` builds no weights)."""
+        ...
+
+    def modules(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Each released module beside the diffusers module that it becomes; three for packed queries, keys, values."""
+        ...
+
+
+@dataclass(frozen=True)
+class DDPM:
+    """Ho et al. 2020: plain residual blocks, strided convolutions between levels, single-head attention.
+
+    Attributes:
+        ch: channels of the first level; ch_mult: factor of each level.
+        num_res_blocks: residual blocks a level on the way down (one more on the way up).
+        attn_resolutions: feature map sizes, in pixels, whose levels have attention.
+        resolution: image size in pixels.
+    """
+
+    ch: int = 128
+    ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    num_res_blocks: int = 2
+    attn_resolutions: tuple[int, ...] = (16,)
+    resolution: int = 256
+
+    @property
+    def image_size(self) -> int:
+        return self.resolution
+
+    @property
+    def head_dim(self) -> None:
+        return None
+
+    def build(self) -> UNet2DModel:
+        attention = self._attention()
+        return UNet2DModel(
+            sample_size=self.resolution,
+            block_out_channels=tuple(self.ch * m for m in self.ch_mult),
+            layers_per_block=self.num_res_blocks,
+            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attention),
+            up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)),
+            attention_head_dim=None,
+            downsample_padding=0,  # the port pads right and bottom only, as diffusers does for 0
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            norm_eps=1e-6,
+        )
+
+    def modules(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        yield "temb.dense.0", ("time_embedding.linear_1",)
+        yield "temb.dense.1", ("time_embedding.linear_2",)
+        yield "conv_in", ("conv_in",)
+        yield "norm_out", ("conv_norm_out",)
+        yield "conv_out", ("conv_out",)
+        yield from self._block("mid.block_1", "mid_block.resnets.0")
+        yield from self._attn("mid.attn_1", "mid_block.attentions.0")
+        yield from self._block("mid.block_2", "mid_block.resnets.1")
+        last = len(self.ch_mult) - 1
+        for level, attention in enumerate(self._attention()):
+            down, up = f"down_blocks.{level}", f"up_blocks.{last - level}"
+            for i in range(self.num_res_blocks):
+                yield from self._block(f"down.{level}.block.{i}", f"{down}.resnets.{i}")
+                if attention:
+                    yield from self._attn(f"down.{level}.attn.{i}", f"{down}.attentions.{i}")
+            for i in range(self.num_res_blocks + 1):
+                yield from self._block(f"up.{level}.block.{i}", f"{up}.resnets.{i}")
+                if attention:
+                    yield from self._attn(f"up.{level}.attn.{i}", f"{up}.attentions.{i}")
+            if level != last:
+                yield f"down.{level}.downsample.conv", (f"{down}.downsamplers.0.conv",)
+            if level != 0:
+                yield f"up.{level}.upsample.conv", (f"{up}.upsamplers.0.conv",)
+
+    def _attention(self) -> list[bool]:
+        return [self.resolution >> level in self.attn_resolutions for level in range(len(self.ch_mult))]
+
+    @staticmethod
+    def _block(released: str, ours: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        for theirs, name in (
+            ("norm1", "norm1"),
+            ("conv1", "conv1"),
+            ("temb_proj", "time_emb_proj"),
+            ("norm2", "norm2"),
+            ("conv2", "conv2"),
+            ("nin_shortcut", "conv_shortcut"),
+        ):
+            yield f"{released}.{theirs}", (f"{ours}.{name}",)
+
+    @staticmethod
+    def _attn(released: str, ours: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        for theirs, name in (
+            ("norm", "group_norm"),
+            ("q", "to_q"),
+            ("k", "to_k"),
+            ("v", "to_v"),
+            ("proj_out", "to_out.0"),
+        ):
+            yield f"{released}.{theirs}", (f"{ours}.{name}",)
+
+
+@dataclass(frozen=True)
+class ADM:
+    """Dhariwal and Nichol 2021: time as scale and shift, residual blocks between levels, multi-head attention.
+
+    Attributes:
+        model_channels: channels of the first level; channel_mult: factor of each level.
+        num_res_blocks: residual blocks a level on the way down (one more on the way up).
+        attention_resolutions_ds: downsampling factors whose levels have attention.
+        num_head_channels: channels of an attention head.
+        learn_sigma: whether the network also predicts variances (6 output channels).
+        image_size: in pixels.
+    """
+
+    model_channels: int = 128
+    channel_mult: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    num_res_blocks: int = 1
+    attention_resolutions_ds: tuple[int, ...] = (16,)
+    num_head_channels: int = 64
+    learn_sigma: bool = True
+    image_size: int = 256
+
+    @property
+    def head_dim(self) -> int:
+        return self.num_head_channels
+
+    def build(self) -> UNet2DModel:
+        attention = self._attention()
+        return UNet2DModel(
+            sample_size=self.image_size,
+            out_channels=6 if self.learn_sigma else 3,
+            block_out_channels=tuple(self.model_channels * m for m in self.channel_mult),
+            layers_per_block=self.num_res_blocks,
+            down_block_types=tuple("AttnDownBlock2D" if a else "ResnetDownsampleBlock2D" for a in attention),
+            up_block_types=tuple("AttnUpBlock2D" if a else "ResnetUpsampleBlock2D" for a in reversed(attention)),
+            attention_head_dim=self.num_head_channels,
+            attn_norm_num_groups=32,  # else the middle block has none beside scale and shift
+            resnet_time_scale_shift="scale_shift",
+            downsample_type="resnet",
+            upsample_type="resnet",
+        )
+
+    def modules(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        yield "time_embed.0", ("time_embedding.linear_1",)
+        yield "time_embed.2", ("time_embedding.linear_2",)
+        yield "input_blocks.0.0", ("conv_in",)
+        yield "out.0", ("conv_norm_out",)
+        yield "out.2", ("conv_out",)
+        yield from self._block("middle_block.0", "mid_block.resnets.0")
+        yield from self._attn("middle_block.1", "mid_block.attentions.0")
+        yield from self._block("middle_block.2", "mid_block.resnets.1")
+        last = len(self.channel_mult) - 1
+        n = 1  # released blocks are numbered through: input_blocks.0 is the first convolution
+        for level, attention in enumerate(self._attention()):
+            for i in range(self.num_res_blocks):
+                yield from self._block(f"input_blocks.{n}.0", f"down_blocks.{level}.resnets.{i}")
+                if attention:
+                    yield from self._attn(f"input_blocks.{n}.1", f"down_blocks.{level}.attentions.{i}")
+                n += 1
+            if level != last:
+                yield from self._block(f"input_blocks.{n}.0", f"down_blocks.{level}.downsamplers.0")
+                n += 1
+        n = 0
+        for k, attention in enumerate(reversed(self._attention())):
+            for i in range(self.num_res_blocks + 1):
+                yield from self._block(f"output_blocks.{n}.0", f"up_blocks.{k}.resnets.{i}")
+                if attention:
+                    yield from self._attn(f"output_blocks.{n}.1", f"up_blocks.{k}.attentions.{i}")
+                if i == self.num_res_blocks and k != last:
+                    yield from self._block(f"output_blocks.{n}.{1 + attention}", f"up_blocks.{k}.upsamplers.0")
+                n += 1
+
+    def _attention(self) -> list[bool]:
+        return [2**level in self.attention_resolutions_ds for level in range(len(self.channel_mult))]
+
+    @staticmethod
+    def _block(released: str, ours: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        for theirs, name in (
+            ("in_layers.0", "norm1"),
+            ("in_layers.2", "conv1"),
+            ("emb_layers.1", "time_emb_proj"),
+            ("out_layers.0", "norm2"),
+            ("out_layers.3", "conv2"),
+            ("skip_connection", "conv_shortcut"),
+        ):
+            yield f"{released}.{theirs}", (f"{ours}.{name}",)
+
+    @staticmethod
+    def _attn(released: str, ours: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        yield f"{released}.norm", (f"{ours}.group_norm",)
+        yield f"{released}.qkv", (f"{ours}.to_q", f"{ours}.to_k", f"{ours}.to_v")
+        yield f"{released}.proj_out", (f"{ours}.to_out.0",)
+
+
+NETWORKS: dict[str, Network] = {
+    "celebahq_ddpm": DDPM(),
+    "lsun_church_ddpm": DDPM(),
+    "lsun_bedroom_ddpm": DDPM(),
+    "afhq_dog_iddpm": ADM(),
+    "ffhq_p2": ADM(),
+    "metfaces_p2": ADM(),
+    "imagenet_adm_uncond": ADM(model_channels=256, num_res_blocks=2, attention_resolutions_ds=(8, 16, 32)),
+}
+
+
+def expected(network: Network) -> Shapes:
+    """Names and shapes of the state dict that a network's released checkpoint has, but for 1x1 convolution axes."""
+    with torch.device("meta"):
+        parameters = network.build().state_dict()
+    return {
+        f"{released}.{leaf}": (len(ours) * parameters[name].shape[0], *parameters[name].shape[1:])
+        for released, ours in network.modules()
+        for leaf in ("weight", "bias")
+        if (name := f"{ours[0]}.{leaf}") in parameters
+    }
+
+
+def convert(state: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
+    """A released state dict under the names and in the shapes of `network.build()`.
+
+    Strict: every tensor is used, and every parameter is given.
+
+    Raises:
+        UserError: the state dict is another network's; says which one it looks like.
+    """
+    wanted = expected(network)
+    found = {name: _squeezed(tuple(tensor.shape)) for name, tensor in state.items()}
+    if found != {name: _squeezed(shape) for name, shape in wanted.items()}:
+        raise UserError(_difference(found, wanted))
+    with torch.device("meta"):
+        parameters = network.build().state_dict()
+    converted: dict[str, Tensor] = {}
+    for released, ours in network.modules():
+        for leaf in ("weight", "bias"):
+            if (name := f"{released}.{leaf}") not in state:
+                continue
+            parts = [state[name]] if len(ours) == 1 else _unpacked(state[name], network.head_dim)
+            for module, part in zip(ours, parts, strict=True):
+                converted[f"{module}.{leaf}"] = part.reshape(parameters[f"{module}.{leaf}"].shape)
+    return converted
+
+
+def look_alikes(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Those of NETWORKS that a state dict of these names and shapes fits; several are of one shape."""
+    squeezed = {name: _squeezed(shape) for name, shape in shapes.items()}
+    fits = {
+        network: squeezed == {key: _squeezed(shape) for key, shape in expected(network).items()}
+        for network in set(NETWORKS.values())
+    }
+    return [name for name, network in NETWORKS.items() if fits[network]]
+
+
+def _unpacked(packed: Tensor, head_dim: int | None) -> list[Tensor]:
+    """(3C, ...) -> queries, keys, values, each (C, ...). Released weights go head by head, [q, k, v] in each."""
+    heads = packed.reshape(-1, 3, head_dim or len(packed) // 3, *packed.shape[1:])  # (heads, 3, head_dim, ...)
+    return [part.flatten(0, 1) for part in heads.unbind(1)]
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(C, C, 1, 1) and (C, C, 1) are (C, C): 1x1 convolutions are linear layers in diffusers."""
+    return shape[:2] if all(n == 1 for n in shape[2:]) else shape
+
+
+def _difference(found: Shapes, wanted: Shapes) -> str:
+    """What tells two state dicts apart, in one line."""
+    wanted = {name: _squeezed(shape) for name, shape in wanted.items()}
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    other = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
+    told = [
+        f"{len(names)} {what} (first: {names[0]})"
+        for what, names in (("missing", missing), ("left over", extra))
+        if names
+    ]
+    if other:
+        first = other[0]
+        told.append(f"{len(other)} of another shape (first: {first} {found[first]}, expected {wanted[first]})")
+    like = " or ".join(look_alikes(found)) or _described(found)
+    return f"the checkpoint is of another network: {'; '.join(told)}; it looks like {like}"
+
+
+def _described(found: Shapes) -> str:
+    """A state dict that fits none of NETWORKS, described as well as its names allow."""
+    for family, time, first in (
+        ("a DDPM", "temb.dense.0.weight", "conv_in.weight"),
+        ("an ADM network", "time_embed.0.weight", "input_blocks.0.0.weight"),
+        ("a diffusers U-Net (give its folder instead)", "time_embedding.linear_1.weight", "conv_in.weight"),
+    ):
+        if time in found and first in found:
+            return f"{family} with {found[first][0]} channels at its first level"
+    return "no diffusion network that is known here"
