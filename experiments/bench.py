@@ -21,6 +21,7 @@ from experiments.store import Cell
 from injectfusion.backbones.base import Backbone
 from metrics import attributes, frechet
 from metrics.encoders.base import EncoderSuite, Progress, embed
+from metrics.gram import GramLoss
 from metrics.scoring import Score, Settings, Targets, declare, prepare, score
 
 GENERATED = "generated"
@@ -42,7 +43,7 @@ class Bench:
         self._config = config
         self._device = device
         self.outputs = Path(config.outputs)
-        self.scoring = Settings()
+        self.scoring = _settings(config.scoring)
         self.data: Data = instantiate(config.data)
         self.encoders: EncoderSuite = instantiate(config.encoders, device=device)
         frechet.require(config.scale.pairs, self.encoders.features.dimension, "pairs (scale.pairs)")
@@ -159,3 +160,14 @@ class Bench:
             entry = {"features": embed(self.encoders.features, images, progress, "reference")}
             write_tensors(path, entry)
         return entry["features"]
+
+
+def _settings(node: DictConfig) -> Settings:
+    """The `scoring` node of a configuration. UserError: a value outside its range."""
+    layers, weights = (None if v is None else tuple(v) for v in (node.gram.layers, node.gram.weights))
+    return Settings(
+        tau=node.tau,
+        margin=node.margin,
+        gram=GramLoss(layers, weights, node.gram.scale),
+        resamples=node.resamples,
+    )

@@ -31,12 +31,19 @@ class GramLoss:
     Attributes:
         layers: which of the encoder's stages, counted from 0; all when None.
         weights: one for each layer; equal and summing to 1 when None.
-        scale: a factor over all; by default one that brings two random faces to about 0.01.
+        scale: a factor over all, above 0; by default one that brings two random faces to about 0.01.
+
+    Raises:
+        UserError: a scale of 0 or less.
     """
 
     layers: tuple[int, ...] | None = None
     weights: tuple[float, ...] | None = None
     scale: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.scale, str | bool | None) or not self.scale > 0:
+            raise UserError(f"the Gram scale must be above 0, got {self.scale}")
 
     def terms(self, depth: int) -> list[tuple[int, float]]:
         """The (layer, weight) of each term for an encoder with `depth` stages.

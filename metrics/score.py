@@ -47,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     with one_line_errors():
-        _check(options)
+        settings = _settings(options)
         console, errors = Console(), Console(stderr=True)
         with Bars(*COLUMNS, console=errors, transient=True, disable=not errors.is_terminal) as bars:
-            result, computed_with = _run(options, bars)
+            result, computed_with = _run(options, settings, bars)
         _print(console, result, computed_with)
         if options.out is not None:
             _write(options.out, result, computed_with)
@@ -83,25 +83,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Refuse what can be refused before anything is read."""
-    for name in ("tau", "margin"):
-        if not getattr(options, name) >= 0:
-            raise UserError(f"--{name} must be 0 or more, got {getattr(options, name)}")
-    if not options.gram_scale > 0:
-        raise UserError(f"--gram-scale must be above 0, got {options.gram_scale}")
-    if options.resamples < 100:
-        raise UserError(f"--resamples must be 100 or more for a 95 % interval, got {options.resamples}")
-    if options.seed < 0:
-        raise UserError(f"--seed must be 0 or more, got {options.seed}")
+def _settings(options: argparse.Namespace) -> Settings:
+    """The settings of the scoring; refuses what can be refused before anything is read."""
     if options.out is not None:
         if options.out.suffix not in (".json", ".csv"):
             raise UserError(f"--out {options.out}: the name must end in .json or .csv")
         if not os.access(options.out.absolute().parent, os.W_OK | os.X_OK):
             raise UserError(f"--out {options.out}: its folder is missing or cannot be written")
+    return Settings(
+        tau=options.tau,
+        margin=options.margin,
+        gram=GramLoss(options.gram_layers and tuple(options.gram_layers), scale=options.gram_scale),
+        resamples=options.resamples,
+        seed=options.seed,
+    )
 
 
-def _run(options: argparse.Namespace, bars: Bars) -> tuple[Score, dict[str, Any]]:
+def _run(options: argparse.Namespace, settings: Settings, bars: Bars) -> tuple[Score, dict[str, Any]]:
     """Score the folders; also returns what the numbers were computed with."""
     folders = {"results": options.results, "originals": options.originals, "contents": options.contents}
     if options.reference is not None:
@@ -116,13 +114,6 @@ def _run(options: argparse.Namespace, bars: Bars) -> tuple[Score, dict[str, Any]
     module = import_module(SUITES[options.encoders])
     images = {name: _load(paths[name], module.IMAGE_SIZE, options.resize, progress) for name in paths}
     encoders = module.suite(device)
-    settings = Settings(
-        tau=options.tau,
-        margin=options.margin,
-        gram=GramLoss(options.gram_layers and tuple(options.gram_layers), scale=options.gram_scale),
-        resamples=options.resamples,
-        seed=options.seed,
-    )
     settings.gram.terms(encoders.gram.depth)
     require(len(names), encoders.features.dimension, "pairs")
     reference = images["reference"] if "reference" in images else module.reference_images(progress)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from injectfusion.errors import UserError
 from metrics import attributes, frechet, gram, identity
 from metrics.encoders.base import EncoderSuite, Progress, embed, silent
 from metrics.intervals import Measure, measure_mean, measure_set
@@ -26,6 +27,9 @@ class Settings:
         margin: the same for true values, in [0, 1] units of the attribute.
         gram: layers, weights and scale of the style loss.
         resamples, seed: of the bootstrap.
+
+    Raises:
+        UserError: a value outside its range.
     """
 
     tau: float = 0.05
@@ -33,6 +37,17 @@ class Settings:
     gram: gram.GramLoss = field(default_factory=gram.GramLoss)
     resamples: int = 1000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, why in (
+            ("tau", 0, ""),
+            ("margin", 0, ""),
+            ("resamples", 100, " for a 95 % interval"),
+            ("seed", 0, ""),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, str | bool | None) or not value >= low:  # also catches NaN
+                raise UserError(f"{name} must be {low} or more{why}, got {value}")
 
 
 class Sides(NamedTuple):

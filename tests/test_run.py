@@ -190,6 +190,9 @@ ERRORS = {
     "one step": (["scale.steps=1"], "scale.steps must be in [2, 1000], got 1"),
     "absent device": (["device=cuda:7"], "device cuda:7 is not there"),
     "unknown device": (["device=gpu"], "device gpu is not there"),
+    "negative tau": (["scoring.tau=-1"], "tau must be 0 or more, got -1"),
+    "Gram layer that is not there": (["scoring.gram.layers=[9]"], "the encoder has stages 0 to"),
+    "few resamples": (["scoring.resamples=5"], "resamples must be 100 or more for a 95 % interval, got 5"),
     "negative seed": (["seed=-1"], "seed is -1"),
     "blend of no module": (
         ["method.blend={_target_:nowhere.blend}"],
