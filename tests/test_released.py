@@ -9,9 +9,10 @@ import torch
 from diffusers.models import UNet1DModel
 from diffusers.schedulers import DDPMScheduler
 
-from injectfusion.backbones.loading import file_sha256, load_pretrained, load_released, read_checkpoint
+from injectfusion.backbones.loading import load_pretrained, load_released, read_checkpoint
 from injectfusion.backbones.released import ADM, DDPM, NETWORKS, convert, expected, look_alikes
 from injectfusion.errors import UserError
+from injectfusion.files import file_sha256
 
 MANIFESTS = json.loads((Path(__file__).parent / "data/checkpoint_manifests.json").read_text())
 TINY = DDPM(ch=32, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=(8,), resolution=16)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 from injectfusion.backbones.released import NETWORKS, Network, convert
 from injectfusion.backbones.unet import UNetBackbone
 from injectfusion.errors import UserError
+from injectfusion.files import file_sha256
 from injectfusion.schedule import linear_alpha_cumprod
 
 
@@ -102,12 +102,6 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         kind = f"a dict with keys {', '.join(map(str, list(state)[:4]))}" if isinstance(state, dict) else type(state)
         raise UserError(f"{path} holds {kind}, not the tensors of one network")
     return state
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _has_safetensors(folder: Path) -> bool | None:
