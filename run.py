@@ -1,6 +1,7 @@
 """InjectFusion Bench: `python run.py` says what can be run."""
 
 import hydra
+from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from experiments.cli import guarded
@@ -10,9 +11,7 @@ from injectfusion.errors import one_line_errors
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> None:
     with one_line_errors():
-        from experiments.runner import run
-
-        run(config)
+        get_method(config.experiment.program)(config)
 
 
 if __name__ == "__main__":

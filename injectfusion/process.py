@@ -191,8 +191,12 @@ def _gammas(method: Method, edited: Sequence[int]) -> dict[int, float]:
 
 
 def _blended(method: Method, h_original: Tensor, h_content: Tensor, gamma: float) -> Tensor:
+    """(B, Ch, hh, ww), or (B, K, Ch, hh, ww) where a backbone has K branches: each is blended by itself."""
     assert method.blend is not None
+    original, content = h_original.flatten(0, -4), h_content.flatten(0, -4)
     if method.box is None:
-        return method.blend(h_original, h_content, gamma)
-    mask = box_mask(method.box, *h_original.shape[2:]).to(h_original)
-    return blend_inside(method.blend, h_original, h_content, gamma, mask)
+        blended = method.blend(original, content, gamma)
+    else:
+        mask = box_mask(method.box, *original.shape[2:]).to(original)
+        blended = blend_inside(method.blend, original, content, gamma, mask)
+    return blended.reshape(h_original.shape)

@@ -13,7 +13,8 @@ class Features:
     """What the encoder half leaves for the decoder half.
 
     Attributes:
-        h: (B, Ch, hh, ww) the bottleneck: output of the middle block, before the first concatenation with a skip.
+        h: (B, Ch, hh, ww) the bottleneck: output of the middle block, before the first concatenation with a skip; or
+            (B, K, Ch, hh, ww) where K branches are injected, as under guidance.
         skips: skip connections in the order in which the encoder made them; the last one is concatenated with h.
         time: (B, D) time embedding.
     """

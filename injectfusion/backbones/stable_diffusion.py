@@ -1,0 +1,178 @@
+"""Stable Diffusion as a backbone: latent diffusion under prompts, with classifier-free guidance (appendix I).
+
+Content and original are generated from noise, not inverted: h(c) comes from the content's own reverse process under
+its own prompt (`injectfusion.process.reverse`), and the result starts from the original's noise under the original's
+prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from injectfusion.backbones.base import Features
+from injectfusion.errors import UserError
+from injectfusion.images import to_uint8
+
+Inject = Literal["conditional", "unconditional", "both"]
+# Each latent goes through the U-Net twice, without and with its prompt. Which of the two is injected:
+_BRANCHES: dict[str, tuple[int, ...]] = {"unconditional": (0,), "conditional": (1,), "both": (0, 1)}
+_PREDICTIONS = ("epsilon", "v_prediction")
+
+
+class StableDiffusion:
+    """A diffusers Stable Diffusion pipeline, with prompts to be chosen.
+
+    Args:
+        pipeline: a `StableDiffusionPipeline` whose network predicts epsilon or v.
+    Raises:
+        UserError: the network predicts something else.
+    """
+
+    def __init__(self, pipeline: Any) -> None:
+        kind = pipeline.scheduler.config["prediction_type"]
+        if kind not in _PREDICTIONS:
+            raise UserError(f"the pipeline's network predicts {kind}; known: {', '.join(_PREDICTIONS)}")
+        self._pipeline = pipeline
+
+    @classmethod
+    def from_pretrained(cls, source: str, device: str = "cpu") -> Self:
+        """A folder or hub id; half precision on a GPU.
+
+        Raises:
+            UserError: no such folder or id.
+        """
+        from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+
+        dtype = torch.float32 if device == "cpu" else torch.float16
+        try:
+            pipeline = StableDiffusionPipeline.from_pretrained(source, torch_dtype=dtype, safety_checker=None)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"cannot load Stable Diffusion from {source}: {reason}") from None
+        return cls(pipeline.to(device))
+
+    @torch.no_grad()
+    def prompted(
+        self, prompts: Sequence[str], guidance: float = 9.0, inject: Inject = "conditional"
+    ) -> PromptedBackbone:
+        """The backbone of a batch of B latents with B prompts.
+
+        Args:
+            guidance: scale of classifier-free guidance; 1 is without (Ho and Salimans 2022).
+            inject: which branch's bottleneck is read and replaced.
+        Raises:
+            UserError: unknown `inject`.
+        """
+        if inject not in _BRANCHES:
+            raise UserError(f"unknown inject '{inject}'; known: {', '.join(_BRANCHES)}")
+        p = self._pipeline
+        positive, negative = p.encode_prompt(list(prompts), p.device, 1, do_classifier_free_guidance=True)
+        alpha_cumprod = torch.cumprod(1 - p.scheduler.betas.double(), dim=0)
+        velocity = p.scheduler.config["prediction_type"] == "v_prediction"
+        return PromptedBackbone(
+            p.unet, torch.stack([negative, positive], dim=1), alpha_cumprod, guidance, _BRANCHES[inject], velocity
+        )
+
+    def noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """(B, 4, h, w) x_T, one CPU generator for each image."""
+        unet = self._pipeline.unet
+        side = unet.config.sample_size
+        noise = torch.stack([torch.randn(unet.config.in_channels, side, side, generator=g) for g in generators])
+        return noise.to(self._pipeline.device)
+
+    @torch.inference_mode()
+    def images(self, latents: Tensor) -> Tensor:
+        """(B, 4, h, w) latents -> (B, 3, H, W) uint8, image by image to spare memory."""
+        vae = self._pipeline.vae
+        latents = (latents / vae.config.scaling_factor).to(vae.dtype)
+        return torch.cat([to_uint8(vae.decode(x).sample.float()).cpu() for x in latents.split(1)])
+
+
+class PromptedBackbone(nn.Module):
+    """A conditional U-Net under fixed prompts, split at the middle block.
+
+    Its features hold both branches beside each other: `h` is (B, K, Ch, hh, ww) with the K branches that are injected;
+    the skips are (B, 2, ...), without and with prompt, after x_t itself and the middle block's output.
+
+    Args:
+        unet: a diffusers `UNet2DConditionModel`.
+        embeddings: (B, 2, L, D) of the empty prompt and of the prompt.
+        alpha_cumprod: (T,) noise schedule that it was trained with.
+        guidance: scale of classifier-free guidance.
+        branches: those of (without prompt, with prompt) that are injected.
+        velocity: whether the network predicts v rather than eps (Salimans and Ho 2022).
+    """
+
+    def __init__(
+        self,
+        unet: Any,
+        embeddings: Tensor,
+        alpha_cumprod: Tensor,
+        guidance: float,
+        branches: tuple[int, ...],
+        velocity: bool,
+    ) -> None:
+        super().__init__()
+        self.unet = unet.eval().requires_grad_(False)
+        self.embeddings = embeddings
+        self.alpha_cumprod = alpha_cumprod.double().cpu()
+        self.guidance = guidance
+        self.branches = list(branches)
+        self.velocity = velocity
+
+    def encode(self, x_t: Tensor, t: int) -> Features:
+        unet = self.unet
+        x = x_t.to(unet.dtype).repeat_interleave(2, dim=0)  # (2B, C, h, w): both branches of each latent
+        text = self._text(len(x_t))
+        time = unet.time_embedding(unet.get_time_embed(sample=x, timestep=t))
+        sample = unet.conv_in(x)
+        skips = [sample]
+        for block in unet.down_blocks:
+            sample, block_skips = block(hidden_states=sample, temb=time, **_prompt(block, text))
+            skips += block_skips
+        middle = unet.mid_block(sample, time, **_prompt(unet.mid_block, text))
+        # x_t and t are what v needs to become eps.
+        kept = [x_t, torch.full((len(x_t), 1), t), _paired(middle), *map(_paired, skips)]
+        return Features(_paired(middle)[:, self.branches], tuple(kept), _paired(time))
+
+    def decode(self, features: Features, h: Tensor | None = None) -> Tensor:
+        unet = self.unet
+        x_t, t, middle, *skips = features.skips
+        if h is not None:
+            middle = middle.clone()
+            middle[:, self.branches] = h.to(middle)
+        text = self._text(len(x_t))
+        sample, time = middle.flatten(0, 1), features.time.flatten(0, 1)
+        for block in unet.up_blocks:
+            n = len(block.resnets)
+            residuals = tuple(skip.flatten(0, 1) for skip in skips[-n:])
+            sample = block(hidden_states=sample, temb=time, res_hidden_states_tuple=residuals, **_prompt(block, text))
+            skips = skips[:-n]
+        if unet.conv_norm_out is not None:
+            sample = unet.conv_act(unet.conv_norm_out(sample))
+        without, with_prompt = _paired(unet.conv_out(sample)).to(x_t).unbind(1)
+        prediction = without + self.guidance * (with_prompt - without)
+        if not self.velocity:
+            return prediction
+        a_t = float(self.alpha_cumprod[int(t[0])])
+        return math.sqrt(a_t) * prediction + math.sqrt(1 - a_t) * x_t
+
+    def _text(self, batch: int) -> Tensor:
+        """(2 batch, L, D): the prompts over again where several decoder passes go through as one."""
+        times = batch // len(self.embeddings)
+        return self.embeddings.repeat(times, 1, 1, 1).flatten(0, 1)
+
+
+def _paired(x: Tensor) -> Tensor:
+    """(2B, ...) -> (B, 2, ...)."""
+    return x.unflatten(0, (-1, 2))
+
+
+def _prompt(block: Any, text: Tensor) -> dict[str, Tensor]:
+    """The prompt, for blocks that look at it."""
+    return {"encoder_hidden_states": text} if getattr(block, "has_cross_attention", False) else {}
