@@ -17,26 +17,54 @@ from torch import Tensor
 from injectfusion.errors import UserError
 
 Shapes = dict[str, tuple[int, ...]]
+# A released module beside the diffusers modules that it becomes; three for packed queries, keys and values.
+Renaming = tuple[str, tuple[str, ...]]
+
+_DDPM_BLOCK = {
+    "norm1": ("norm1",),
+    "conv1": ("conv1",),
+    "temb_proj": ("time_emb_proj",),
+    "norm2": ("norm2",),
+    "conv2": ("conv2",),
+    "nin_shortcut": ("conv_shortcut",),
+}
+_DDPM_ATTENTION = {
+    "norm": ("group_norm",),
+    "q": ("to_q",),
+    "k": ("to_k",),
+    "v": ("to_v",),
+    "proj_out": ("to_out.0",),
+}
+_ADM_BLOCK = {
+    "in_layers.0": ("norm1",),
+    "in_layers.2": ("conv1",),
+    "emb_layers.1": ("time_emb_proj",),
+    "out_layers.0": ("norm2",),
+    "out_layers.3": ("conv2",),
+    "skip_connection": ("conv_shortcut",),
+}
+_ADM_ATTENTION = {
+    "norm": ("group_norm",),
+    "qkv": ("to_q", "to_k", "to_v"),
+    "proj_out": ("to_out.0",),
+}
 
 
 class Network(Protocol):
     """The settings of a released network.
 
     Attributes:
-        image_size: height and width of the images it was trained on, in pixels.
         head_dim: channels of an attention head; None where one head has them all.
     """
 
-    @property
-    def image_size(self) -> int: ...
     @property
     def head_dim(self) -> int | None: ...
     def build(self) -> UNet2DModel:
         """The U-Net, freshly initialised, on the current default device (`meta` builds no weights)."""
         ...
 
-    def modules(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Each released module beside the diffusers module that it becomes; three for packed queries, keys, values."""
+    def modules(self) -> Iterator[Renaming]:
+        """All modules, and shortcuts of blocks that may have none: names without parameters are passed over."""
         ...
 
 
@@ -58,10 +86,6 @@ class DDPM:
     resolution: int = 256
 
     @property
-    def image_size(self) -> int:
-        return self.resolution
-
-    @property
     def head_dim(self) -> None:
         return None
 
@@ -80,26 +104,26 @@ class DDPM:
             norm_eps=1e-6,
         )
 
-    def modules(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def modules(self) -> Iterator[Renaming]:
         yield "temb.dense.0", ("time_embedding.linear_1",)
         yield "temb.dense.1", ("time_embedding.linear_2",)
         yield "conv_in", ("conv_in",)
         yield "norm_out", ("conv_norm_out",)
         yield "conv_out", ("conv_out",)
-        yield from self._block("mid.block_1", "mid_block.resnets.0")
-        yield from self._attn("mid.attn_1", "mid_block.attentions.0")
-        yield from self._block("mid.block_2", "mid_block.resnets.1")
+        yield from _renamed(_DDPM_BLOCK, "mid.block_1", "mid_block.resnets.0")
+        yield from _renamed(_DDPM_ATTENTION, "mid.attn_1", "mid_block.attentions.0")
+        yield from _renamed(_DDPM_BLOCK, "mid.block_2", "mid_block.resnets.1")
         last = len(self.ch_mult) - 1
         for level, attention in enumerate(self._attention()):
             down, up = f"down_blocks.{level}", f"up_blocks.{last - level}"
             for i in range(self.num_res_blocks):
-                yield from self._block(f"down.{level}.block.{i}", f"{down}.resnets.{i}")
+                yield from _renamed(_DDPM_BLOCK, f"down.{level}.block.{i}", f"{down}.resnets.{i}")
                 if attention:
-                    yield from self._attn(f"down.{level}.attn.{i}", f"{down}.attentions.{i}")
+                    yield from _renamed(_DDPM_ATTENTION, f"down.{level}.attn.{i}", f"{down}.attentions.{i}")
             for i in range(self.num_res_blocks + 1):
-                yield from self._block(f"up.{level}.block.{i}", f"{up}.resnets.{i}")
+                yield from _renamed(_DDPM_BLOCK, f"up.{level}.block.{i}", f"{up}.resnets.{i}")
                 if attention:
-                    yield from self._attn(f"up.{level}.attn.{i}", f"{up}.attentions.{i}")
+                    yield from _renamed(_DDPM_ATTENTION, f"up.{level}.attn.{i}", f"{up}.attentions.{i}")
             if level != last:
                 yield f"down.{level}.downsample.conv", (f"{down}.downsamplers.0.conv",)
             if level != 0:
@@ -107,29 +131,6 @@ class DDPM:
 
     def _attention(self) -> list[bool]:
         return [self.resolution >> level in self.attn_resolutions for level in range(len(self.ch_mult))]
-
-    @staticmethod
-    def _block(released: str, ours: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-        for theirs, name in (
-            ("norm1", "norm1"),
-            ("conv1", "conv1"),
-            ("temb_proj", "time_emb_proj"),
-            ("norm2", "norm2"),
-            ("conv2", "conv2"),
-            ("nin_shortcut", "conv_shortcut"),
-        ):
-            yield f"{released}.{theirs}", (f"{ours}.{name}",)
-
-    @staticmethod
-    def _attn(released: str, ours: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-        for theirs, name in (
-            ("norm", "group_norm"),
-            ("q", "to_q"),
-            ("k", "to_k"),
-            ("v", "to_v"),
-            ("proj_out", "to_out.0"),
-        ):
-            yield f"{released}.{theirs}", (f"{ours}.{name}",)
 
 
 @dataclass(frozen=True)
@@ -173,56 +174,38 @@ class ADM:
             upsample_type="resnet",
         )
 
-    def modules(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def modules(self) -> Iterator[Renaming]:
         yield "time_embed.0", ("time_embedding.linear_1",)
         yield "time_embed.2", ("time_embedding.linear_2",)
         yield "input_blocks.0.0", ("conv_in",)
         yield "out.0", ("conv_norm_out",)
         yield "out.2", ("conv_out",)
-        yield from self._block("middle_block.0", "mid_block.resnets.0")
-        yield from self._attn("middle_block.1", "mid_block.attentions.0")
-        yield from self._block("middle_block.2", "mid_block.resnets.1")
+        yield from _renamed(_ADM_BLOCK, "middle_block.0", "mid_block.resnets.0")
+        yield from _renamed(_ADM_ATTENTION, "middle_block.1", "mid_block.attentions.0")
+        yield from _renamed(_ADM_BLOCK, "middle_block.2", "mid_block.resnets.1")
         last = len(self.channel_mult) - 1
         n = 1  # released blocks are numbered through: input_blocks.0 is the first convolution
         for level, attention in enumerate(self._attention()):
             for i in range(self.num_res_blocks):
-                yield from self._block(f"input_blocks.{n}.0", f"down_blocks.{level}.resnets.{i}")
+                yield from _renamed(_ADM_BLOCK, f"input_blocks.{n}.0", f"down_blocks.{level}.resnets.{i}")
                 if attention:
-                    yield from self._attn(f"input_blocks.{n}.1", f"down_blocks.{level}.attentions.{i}")
+                    yield from _renamed(_ADM_ATTENTION, f"input_blocks.{n}.1", f"down_blocks.{level}.attentions.{i}")
                 n += 1
             if level != last:
-                yield from self._block(f"input_blocks.{n}.0", f"down_blocks.{level}.downsamplers.0")
+                yield from _renamed(_ADM_BLOCK, f"input_blocks.{n}.0", f"down_blocks.{level}.downsamplers.0")
                 n += 1
         n = 0
         for k, attention in enumerate(reversed(self._attention())):
             for i in range(self.num_res_blocks + 1):
-                yield from self._block(f"output_blocks.{n}.0", f"up_blocks.{k}.resnets.{i}")
+                yield from _renamed(_ADM_BLOCK, f"output_blocks.{n}.0", f"up_blocks.{k}.resnets.{i}")
                 if attention:
-                    yield from self._attn(f"output_blocks.{n}.1", f"up_blocks.{k}.attentions.{i}")
+                    yield from _renamed(_ADM_ATTENTION, f"output_blocks.{n}.1", f"up_blocks.{k}.attentions.{i}")
                 if i == self.num_res_blocks and k != last:
-                    yield from self._block(f"output_blocks.{n}.{1 + attention}", f"up_blocks.{k}.upsamplers.0")
+                    yield from _renamed(_ADM_BLOCK, f"output_blocks.{n}.{1 + attention}", f"up_blocks.{k}.upsamplers.0")
                 n += 1
 
     def _attention(self) -> list[bool]:
         return [2**level in self.attention_resolutions_ds for level in range(len(self.channel_mult))]
-
-    @staticmethod
-    def _block(released: str, ours: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-        for theirs, name in (
-            ("in_layers.0", "norm1"),
-            ("in_layers.2", "conv1"),
-            ("emb_layers.1", "time_emb_proj"),
-            ("out_layers.0", "norm2"),
-            ("out_layers.3", "conv2"),
-            ("skip_connection", "conv_shortcut"),
-        ):
-            yield f"{released}.{theirs}", (f"{ours}.{name}",)
-
-    @staticmethod
-    def _attn(released: str, ours: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-        yield f"{released}.norm", (f"{ours}.group_norm",)
-        yield f"{released}.qkv", (f"{ours}.to_q", f"{ours}.to_k", f"{ours}.to_v")
-        yield f"{released}.proj_out", (f"{ours}.to_out.0",)
 
 
 NETWORKS: dict[str, Network] = {
@@ -281,6 +264,12 @@ def look_alikes(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
         for network in set(NETWORKS.values())
     }
     return [name for name, network in NETWORKS.items() if fits[network]]
+
+
+def _renamed(names: Mapping[str, tuple[str, ...]], released: str, ours: str) -> Iterator[Renaming]:
+    """The modules of one block, below their two names."""
+    for theirs, targets in names.items():
+        yield f"{released}.{theirs}", tuple(f"{ours}.{target}" for target in targets)
 
 
 def _unpacked(packed: Tensor, head_dim: int | None) -> list[Tensor]:
