@@ -20,7 +20,7 @@ from experiments.generation import Generation, PairImages
 from experiments.store import Cell
 from injectfusion.backbones.base import Backbone
 from metrics import attributes, frechet
-from metrics.encoders.base import EncoderSuite, Progress, embed
+from metrics.encoders.base import BATCH, EncoderSuite, Progress, batches
 from metrics.gram import GramLoss
 from metrics.scoring import Score, Settings, Targets, declare, prepare, score
 
@@ -156,8 +156,9 @@ class Bench:
         path = self.outputs / "cache/reference" / f"{key}.safetensors"
         entry = read_tensors(path, ("features",))
         if entry is None:
-            images = self.data.reference(self._config.scale.reference)
-            entry = {"features": embed(self.encoders.features, images, progress, "reference")}
+            n = self._config.scale.reference
+            images = zip(progress(batches(n), "reference"), self.data.reference(n, BATCH), strict=True)
+            entry = {"features": torch.cat([self.encoders.features(batch) for _, batch in images])}
             write_tensors(path, entry)
         return entry["features"]
 

@@ -24,11 +24,11 @@ def guarded(main: Callable[[], object]) -> None:
         print(overview())
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors of composition through to here
-    with one_line_errors(_explain):
+    with one_line_errors(explain):
         main()
 
 
-def _explain(error: Exception) -> str | None:
+def explain(error: Exception) -> str | None:
     """As `user_message`, and errors of Hydra's composition, which are all the user's."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
@@ -61,8 +61,7 @@ def _keys() -> list[str]:
 
     walk("", OmegaConf.to_container(OmegaConf.load(ROOT / "conf/config.yaml")))
     for path in sorted((ROOT / "conf").glob("*/*.yaml")):
-        group = path.parent.name
-        prefix = "" if group in ("experiment", "profile") else f"{group}."
+        prefix = "" if path.read_text().startswith("# @package _global_") else f"{path.parent.name}."
         walk(prefix, OmegaConf.to_container(OmegaConf.load(path)))
     return [key for key in keys if not key.startswith(("hydra", "defaults"))]
 
@@ -77,7 +76,9 @@ def overview() -> str:
         "",
         "Add to any of them:",
         "  scale=smoke|quick|full        how many pairs and steps (default quick)",
-        "  profile=procfaces             the domain: networks, images, encoders",
+        "  profile=procfaces             the domain: networks, images, encoders; also celebahq (the paper's) and",
+        "                                folder (your images, your network); python -m experiments.prepare profile=...",
+        "                                gets or names what a profile needs",
         "  method.gamma=0.8              any setting; method.blend takes your own function: my_module.my_blend",
         "  -m method.gamma=0.2,0.4,0.6   a sweep, ending in one table",
         "  tracker=wandb                 log to Weights & Biases",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import pandas as pd
@@ -25,13 +25,16 @@ class Data(Protocol):
         ...
 
     def images(self, ids: Sequence[int]) -> Tensor:
-        """(len(ids), 3, H, W) uint8."""
+        """(len(ids), 3, H, W) uint8, all in memory at once."""
         ...
 
     def truth(self, ids: Sequence[int]) -> pd.DataFrame | None:
         """True attribute values in [0, 1], one row per id; None where the truth is not known."""
         ...
 
-    def reference(self, n: int) -> Tensor:
-        """(n, 3, H, W) uint8 images that share none with the pairs."""
+    def reference(self, n: int, batch: int) -> Iterable[Tensor]:
+        """n images that share none with the pairs: (B, 3, H, W) uint8, `batch` at a time and fewer at the end.
+
+        UserError: more than there are.
+        """
         ...

@@ -17,7 +17,7 @@ from experiments.store import Cell
 from experiments.tables import Row
 
 # Overrides that change no number, and so are no part of a result's name.
-_UNNAMED = ("experiment", "device", "batch_size", "outputs", "results", "tracker", "hydra")
+_UNNAMED = ("experiment", "device", "batch_size", "outputs", "results", "assets", "tracker", "hydra")
 SHARES = "How often an attribute comes from the content, % of the pairs that differ in it"
 
 

@@ -21,6 +21,7 @@ from experiments.figures import grid
 from experiments.files import require_writable
 from experiments.multirun import hand_over, in_multirun
 from experiments.publish import publish, stem
+from experiments.requirements import require, require_given
 from experiments.store import Cell, provenance
 from experiments.tables import Row
 from experiments.tracking import Tracker
@@ -40,12 +41,15 @@ def run(config: DictConfig) -> None:
         UserError: whatever the user can mend, before any expensive work where it can be known before.
     """
     console = Console()
+    require_given(config)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     plans = _plans(settings)
     _check(settings, plans)
+    require(config, HydraConfig.get().overrides.task, console)
     device = resolve_device(config.device)
     bench = Bench(config, device)
-    cells = {name: bench.cell(plan.results, plan.method) for name, plan in plans.items()}
+    with console.status("reading images and networks"):
+        cells = {name: bench.cell(plan.results, plan.method) for name, plan in plans.items()}
     tracker: Tracker = instantiate(config.tracker)
     tracker.start(config.experiment.name, settings)
 
@@ -122,7 +126,7 @@ def _check(settings: Mapping[str, Any], plans: Mapping[str, Plan]) -> None:
 def _complete(
     bench: Bench, plans: Mapping[str, Plan], cells: Mapping[str, Cell], made_by: dict[str, Any], console: Console
 ) -> None:
-    """Bring every cell to completion: inversions, then the results of each row, then their scores."""
+    """Bring every cell to completion: the targets, inversions, then the results of each row, then their scores."""
     missing = {name: cell for name, cell in cells.items() if not cell.complete}
     if not missing:
         return
@@ -143,6 +147,7 @@ def _complete(
                 bars.advance(task)
             bars.remove_task(task)
 
+        targets = bench.targets(wrap)  # first: a broken reference image is to be found before hours of generation
         caches = {}
         for source in dict.fromkeys(method["content_source"] for method in generated.values()):
             task = bars.add_task(f"inversion ({source})", total=len(bench.pairs.images))
@@ -155,7 +160,6 @@ def _complete(
             advance = partial(bars.advance, tasks[name])
             bench.generation.fill(missing[name], methods.build_method(method), latents, advance)
         bars.start_task(scoring)
-        targets = bench.targets(wrap)
         for name, cell in missing.items():
             _score(bench, plans[name].results, cell, targets, wrap, made_by)
             bars.advance(scoring)

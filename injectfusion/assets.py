@@ -39,6 +39,7 @@ class Asset:
     sha256: str | None = None
 
 
+_OPENAI_CLIP = "https://openaipublic.azureedge.net/clip/models"  # the folder's name is the file's sha256
 _SDEDIT = "https://image-editing-test-12345.s3-us-west-2.amazonaws.com/checkpoints"
 _DRIVE = "open its README, follow the link to the shared drive in a browser, and save the file here"
 
@@ -61,6 +62,58 @@ ASSETS: dict[str, Asset] = {
         "MIT",
         2200,
         "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt",
+    ),
+    "inception_fid": Asset(
+        "inception-2015-12-05.pt",
+        "clean-fid",
+        "see its README",
+        95,
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+    ),
+    "arcface_ir_se50": Asset(
+        "model_ir_se50.pth",
+        "InsightFace_Pytorch, github.com/TreB1eN/InsightFace_Pytorch",
+        "MIT (code)",
+        175,
+        manual="open its README, follow one of the IR-SE50 links in a browser, and save the file here",
+    ),
+    "arcface_onnx": Asset(
+        "w600k_r50.onnx",
+        "InsightFace, github.com/deepinsight/insightface",
+        "non-commercial research",
+        174,
+        manual="download buffalo_l.zip from its releases, and unpack w600k_r50.onnx here",
+    ),
+    "facenet_vggface2": Asset(
+        "20180402-114759-vggface2.pt",
+        "facenet-pytorch",
+        "MIT (code)",
+        107,
+        "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
+    ),
+    "clip_ViT-B-32": Asset(
+        "ViT-B-32.pt",
+        "OpenAI CLIP, as open_clip fetches it",
+        "MIT",
+        350,
+        f"{_OPENAI_CLIP}/40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
+        sha256="40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+    ),
+    "clip_ViT-L-14": Asset(
+        "ViT-L-14.pt",
+        "OpenAI CLIP, as open_clip fetches it",
+        "MIT",
+        930,
+        f"{_OPENAI_CLIP}/b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
+        sha256="b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+    ),
+    "vgg19": Asset(
+        "vgg19-dcbb9e9d.pth",
+        "torchvision, VGG19_Weights.IMAGENET1K_V1",
+        "BSD-3-Clause",
+        548,
+        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+        sha256="dcbb9e9d",
     ),
 }
 

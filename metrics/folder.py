@@ -38,7 +38,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def load_images(paths: Sequence[Path], resize: int | None = None, progress: Progress = silent) -> Tensor:
-    """Read images as RGB, turned upright by their EXIF orientation. Grey and palette images become RGB.
+    """Read images as `read_image` does.
 
     Args:
         paths: images of one and the same size.
@@ -46,13 +46,13 @@ def load_images(paths: Sequence[Path], resize: int | None = None, progress: Prog
     Returns:
         (B, 3, H, W) uint8.
     Raises:
-        UserError: a broken file, one of another size than the first, not square although to be resized, transparent
-            in part (what would shine through is not in the file), or with more than 8 bits a channel.
+        UserError: an image of another size than the first, or not square although to be resized; what `read_image`
+            raises.
     """
     images: list[Tensor] = []
     first_size = (0, 0)
     for i in progress(range(len(paths)), "reading"):
-        image = _read(paths[i])
+        image = read_image(paths[i])
         if i == 0:
             first_size = image.size
         if image.size != first_size:
@@ -67,15 +67,24 @@ def load_images(paths: Sequence[Path], resize: int | None = None, progress: Prog
     return torch.stack(images)
 
 
-def _read(path: Path) -> Image.Image:
+def read_image(path: Path) -> Image.Image:
+    """An image as 8-bit RGB, turned upright by its EXIF orientation. Grey and palette images become RGB.
+
+    Raises:
+        UserError: a broken file; one whose 8-bit RGB values are not in the file: transparent in part (what would shine
+            through is not there), CMYK (its colors depend on an ink profile), or with more than 8 bits a channel.
+    """
     try:
         with Image.open(path) as file:
+            deep = file.mode[0] in "IF" or any(";16" in str(tile.args) for tile in file.tile)  # Pillow would cut to 8
             image = ImageOps.exif_transpose(file)
             image.load()
     except Exception as error:  # Pillow's decoders raise many kinds
         raise UserError(f"cannot read the image {path}: broken or not an image ({type(error).__name__})") from error
-    if image.mode[0] in "IF":
+    if deep:
         raise UserError(f"{path} has more than 8 bits a channel: convert it to 8-bit RGB")
+    if image.mode == "CMYK":
+        raise UserError(f"{path} is CMYK: convert it to RGB with its color profile first")
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise UserError(f"{path} is partly transparent: flatten it onto a background first")
     return image.convert("RGB")

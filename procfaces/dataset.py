@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,9 @@ class FaceData:
         """The true values in [0, 1] of the attributes that the features network reads, one row per image."""
         return pd.DataFrame(sample_faces([self._first + i for i in ids]).stack(READ).numpy(), columns=list(READ))
 
-    def reference(self, n: int) -> Tensor:
-        """(n, 3, 64, 64) uint8 images that share neither image nor identity with any pair."""
-        return render(sample_faces(SPLITS["reference"][:n]))
+    def reference(self, n: int, batch: int) -> Iterator[Tensor]:
+        """n images that share neither image nor identity with any pair: (B, 3, 64, 64) uint8, `batch` at a time."""
+        seeds = SPLITS["reference"]
+        if n > len(seeds):
+            raise UserError(f"scale.reference is {n}; the embedded domain has {len(seeds)} reference images")
+        return (render(sample_faces(seeds[i : min(i + batch, n)])) for i in range(0, n, batch))

@@ -1,5 +1,7 @@
 """Reading folders of images, and each way in which one can be wrong."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,21 @@ from metrics.folder import list_images, load_images
 
 def picture(seed: int = 0, width: int = 8, height: int = 8) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def rgb_of_16_bits() -> bytes:
+    """A PNG of one pixel, which Pillow cannot write and reads as 8 bits."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes([0, 1, 2, 3, 4, 5, 6])))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_reads_in_order_and_exactly(tmp_path: Path) -> None:
@@ -101,6 +118,12 @@ def test_what_cannot_become_rgb_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(UserError, match=r"deep\.png has more than 8 bits"):
         load_images([tmp_path / "deep.png"])
+    (tmp_path / "deep_rgb.png").write_bytes(rgb_of_16_bits())
+    with pytest.raises(UserError, match=r"deep_rgb\.png has more than 8 bits"):
+        load_images([tmp_path / "deep_rgb.png"])
+    picture().convert("CMYK").save(tmp_path / "print.jpg")
+    with pytest.raises(UserError, match=r"print\.jpg is CMYK"):
+        load_images([tmp_path / "print.jpg"])
     picture(width=10).save(tmp_path / "wide.png")
     with pytest.raises(UserError, match=r"wide\.png is 10x8: crop to a square"):
         load_images([tmp_path / "wide.png"], resize=8)

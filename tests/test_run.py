@@ -161,7 +161,13 @@ def test_without_arguments_it_says_what_it_can_do():
 
 def test_help_lists_experiments_and_keys():
     done = subprocess.run([sys.executable, ROOT / "run.py", "--help"], capture_output=True, text=True, check=True)
-    for text in ("experiment: single, table2", "method.blend", "gamma: 0.6"):
+    for text in (
+        "experiment: single, ",
+        "table2",
+        "profile: celebahq, folder, procfaces",
+        "method.blend",
+        "gamma: 0.6",
+    ):
         assert text in done.stdout
 
 

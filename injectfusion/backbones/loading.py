@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from injectfusion.backbones.released import NETWORKS, Network, convert
 from injectfusion.backbones.unet import UNetBackbone
+from injectfusion.checkpoints import read_checkpoint
 from injectfusion.errors import UserError
-from injectfusion.files import file_sha256
 from injectfusion.schedule import linear_alpha_cumprod
 
 
@@ -47,61 +44,27 @@ def build_backbone(network: Network, state: Mapping[str, Tensor], source: str) -
     return UNetBackbone(unet.float(), linear_alpha_cumprod())
 
 
-def load_pretrained(source: str) -> UNetBackbone:
-    """A diffusers folder or hub id that holds a `UNet2DModel`, at its root or in `unet`, and may hold a scheduler.
+def load_pretrained(path: str) -> UNetBackbone:
+    """A `UNet2DModel` as diffusers keeps it. Without a scheduler the betas are taken as linear, 1e-4 to 0.02.
 
-    Without a scheduler the betas are taken as linear, 1e-4 to 0.02.
-
+    Args:
+        path: folder or hub id that holds the network, at its root or in `unet`, and may hold a scheduler.
     Raises:
         UserError: there is no such folder or id, the network is of another class, or it does not predict noise.
     """
-    folder = Path(source)
+    folder = Path(path)
     unet_folder = "unet" if (folder / "unet").is_dir() else None
     if folder.is_dir() and not (folder / (unet_folder or ".") / "config.json").is_file():
-        raise UserError(f"{source} holds no diffusers U-Net (config.json is missing); give the folder that has it")
+        raise UserError(f"{path} holds no diffusers U-Net (config.json is missing); give the folder that has it")
     try:
-        config = UNet2DModel.load_config(source, subfolder=unet_folder)
+        config = UNet2DModel.load_config(path, subfolder=unet_folder)
         if (kind := config.get("_class_name")) != "UNet2DModel":
-            raise UserError(f"{source} holds a {kind}, not a UNet2DModel")
-        unet = UNet2DModel.from_pretrained(source, subfolder=unet_folder, use_safetensors=_has_safetensors(folder))
+            raise UserError(f"{path} holds a {kind}, not a UNet2DModel")
+        unet = UNet2DModel.from_pretrained(path, subfolder=unet_folder, use_safetensors=_has_safetensors(folder))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot load a diffusers U-Net from {source}: {reason}") from None
-    return UNetBackbone(unet, _alpha_cumprod(source))
-
-
-def read_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """A file's state dict, on the CPU. Pickled code is refused unread.
-
-    Args:
-        path: .safetensors, or what torch.save made.
-        sha256: verified before the file is opened where it is given.
-    Raises:
-        UserError: the file is missing, of another hash, cut short, a web page, not a state dict, or holds code.
-    """
-    if not path.is_file():
-        raise UserError(f"checkpoint missing: {path}")
-    if sha256 is not None and (found := file_sha256(path)) != sha256:
-        raise UserError(f"{path} has sha256 {found[:12]}, expected {sha256[:12]}; download it again")
-    with path.open("rb") as file:
-        head = file.read(512).lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html")):
-        raise UserError(f"{path} is a web page, not a checkpoint; download the file itself")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
-            raise UserError(f"{path} holds pickled code, which is refused; only tensors are loaded") from None
-        raise UserError(f"{path} is no checkpoint, or is damaged; download it again") from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or half a download ({reason}); download it again") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        kind = f"a dict with keys {', '.join(map(str, list(state)[:4]))}" if isinstance(state, dict) else type(state)
-        raise UserError(f"{path} holds {kind}, not the tensors of one network")
-    return state
+        raise UserError(f"cannot load a diffusers U-Net from {path}: {reason}") from None
+    return UNetBackbone(unet, _alpha_cumprod(path))
 
 
 def _has_safetensors(folder: Path) -> bool | None:

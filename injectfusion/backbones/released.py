@@ -14,6 +14,7 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor
 
+from injectfusion.checkpoints import difference
 from injectfusion.errors import UserError
 
 Shapes = dict[str, tuple[int, ...]]
@@ -286,18 +287,8 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _difference(found: Shapes, wanted: Shapes) -> str:
     """What tells two state dicts apart, in one line."""
     wanted = {name: _squeezed(shape) for name, shape in wanted.items()}
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    other = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
-    told = [
-        f"{len(names)} {what} (first: {names[0]})"
-        for what, names in (("missing", missing), ("left over", extra))
-        if names
-    ]
-    if other:
-        first = other[0]
-        told.append(f"{len(other)} of another shape (first: {first} {found[first]}, expected {wanted[first]})")
     like = " or ".join(look_alikes(found)) or _described(found)
-    return f"the checkpoint is of another network: {'; '.join(told)}; it looks like {like}"
+    return f"the checkpoint is of another network: {difference(found, wanted)}; it looks like {like}"
 
 
 def _described(found: Shapes) -> str:

@@ -1,0 +1,106 @@
+"""Where the face is: the crop of the reference implementation, and five landmarks laid onto ArcFace's template.
+
+Points of the image plane are complex numbers x + iy in pixels, the center of the upper left pixel being 0. A similarity
+transform (turn, scale and shift, no reflection) is then z -> factor * z + shift.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIDE = 112
+# Where InsightFace puts eyes, nose and corners of the mouth in an image of 112x112; left is the viewer's left.
+TEMPLATE = np.array(
+    [38.2946 + 51.6963j, 73.5318 + 51.5014j, 56.0252 + 71.7366j, 41.5493 + 92.3655j, 70.7299 + 92.2041j]
+)
+
+REFERENCE_CROP = "rows 35:223, columns 32:220 of 256, in proportion for other sizes"
+_FRAME, _ROWS, _COLUMNS = 256, (35, 223), (32, 220)
+
+MIN_FACE = 20  # pixels; MTCNN's own limit
+
+
+def reference_crop(images: Tensor) -> Tensor:
+    """The face in a frame as CelebA-HQ and FFHQ have it: (..., H, W) -> (..., h, w), 188x188 for 256x256."""
+    height, width = images.shape[-2:]
+    top, bottom = (round(row * height / _FRAME) for row in _ROWS)
+    left, right = (round(column * width / _FRAME) for column in _COLUMNS)
+    return images[..., top:bottom, left:right]
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, side, side) float32 in the same range, bilinear, antialiased; unchanged where it fits."""
+    return F.interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True)
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex]:
+    """The transform that takes N points to N others with the least squared error (Umeyama 1991).
+
+    Umeyama's solution needs a singular value decomposition; in the plane it is one complex division.
+
+    Args:
+        source, target: (N,) complex, not all the same.
+    Returns:
+        factor, shift.
+    """
+    centered = source - source.mean()
+    factor = np.vdot(centered, target - target.mean()) / np.vdot(centered, centered)
+    return complex(factor), complex(target.mean() - factor * source.mean())
+
+
+def warp(image: Tensor, factor: complex, shift: complex, side: int = SIDE) -> Tensor:
+    """Move an image by a similarity transform: what was at z is at factor * z + shift.
+
+    Bilinear, not antialiased, black outside of the image: what ArcFace networks were trained on.
+
+    Args:
+        image: (3, H, W) uint8 or float.
+    Returns:
+        (3, side, side) float32 in the range of the image.
+    """
+    height, width = image.shape[-2:]
+    y, x = torch.meshgrid(*[torch.arange(side, dtype=torch.float64)] * 2, indexing="ij")
+    origin = (torch.complex(x, y) - shift) / factor
+    grid = torch.stack([2 * origin.real / (width - 1), 2 * origin.imag / (height - 1)], dim=-1) - 1
+    return F.grid_sample(image[None].float(), grid[None].float(), padding_mode="zeros", align_corners=True)[0]
+
+
+class FaceDetector:
+    """(3, H, W) uint8 -> five landmarks of the largest face, (5,) complex in TEMPLATE's order, or None without a face.
+
+    MTCNN of facenet-pytorch with its default thresholds. Images go one at a time, so that none depends on its batch,
+    and results are remembered: each row of a table is compared with the same images.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._seen: dict[bytes, np.ndarray | None] = {}
+
+    def __call__(self, image: Tensor) -> np.ndarray | None:
+        pixels = image.permute(1, 2, 0).contiguous().numpy()
+        key = sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
+        if key not in self._seen:
+            self._seen[key] = self._detect(pixels)
+        return self._seen[key]
+
+    @cached_property
+    def _mtcnn(self) -> Any:
+        from facenet_pytorch import MTCNN
+
+        return MTCNN(min_face_size=MIN_FACE, device=torch.device(self.device))
+
+    def _detect(self, pixels: np.ndarray) -> np.ndarray | None:
+        if min(pixels.shape[:2]) < MIN_FACE:
+            return None
+        _, _, faces = self._mtcnn.detect(pixels, landmarks=True)
+        if faces is None:
+            return None
+        x, y = faces[0].astype(np.float64).T  # the largest comes first
+        return x + 1j * y

@@ -1,0 +1,84 @@
+"""Files of the full-size encoders with random weights, for tests that download nothing."""
+
+from pathlib import Path
+
+import onnx
+import torch
+import torch.nn.functional as F
+from facenet_pytorch import InceptionResnetV1
+from onnx import TensorProto, helper
+from open_clip import CLIP
+from torch import Tensor, nn
+from torchvision.models import vgg19
+
+from injectfusion.assets import ASSETS
+from metrics.encoders.irse import IRSE50
+
+
+class Pooled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, (32, 64)).mean(dim=1).flatten(1)
+
+
+class StandIn(nn.Module):
+    """Called as clean-fid's TorchScript file is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = Pooled()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class Holder(nn.Module):
+    """A tree of parameters under given names."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name, tensor in state.items():
+            *path, leaf = name.split(".")
+            module: nn.Module = self
+            for part in path:
+                if part not in dict(module.named_children()):
+                    module.add_module(part, nn.Module())
+                module = module.get_submodule(part)
+            module.register_buffer(leaf, tensor)
+
+
+def tiny_clip() -> CLIP:
+    torch.manual_seed(0)
+    vision = {"image_size": 224, "layers": 1, "width": 64, "patch_size": 32}
+    text = {"context_length": 77, "width": 64, "heads": 1, "layers": 1}
+    return CLIP(64, vision, text, quick_gelu=True)
+
+
+def write_onnx(path: Path, shape: tuple[object, ...] = ("B", 3, 112, 112)) -> None:
+    """Average of each of 16x16 pixels and channel: (B, 3, H, W) -> (B, 147) for 112x112."""
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["pooled"], kernel_shape=[16, 16], strides=[16, 16]),
+        helper.make_node("Flatten", ["pooled"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, path)
+
+
+def save(module: nn.Module, path: Path, **more: Tensor) -> None:
+    torch.save({name: tensor.half() for name, tensor in module.state_dict().items()} | more, path)
+
+
+def write_assets(root: Path, inception: nn.Module, clip: CLIP) -> None:
+    """Every encoder's file with random weights. Inception and CLIP are given: small ones are enough for most tests."""
+    torch.manual_seed(0)
+    files = {name: root / asset.file for name, asset in ASSETS.items()}
+    torch.jit.script(inception).save(files["inception_fid"])
+    torch.jit.script(Holder({k: v.half() for k, v in clip.state_dict().items()})).save(files["clip_ViT-B-32"])
+    save(IRSE50(), files["arcface_ir_se50"])
+    save(InceptionResnetV1(), files["facenet_vggface2"], **{"logits.weight": torch.zeros(8631, 512)})
+    network = vgg19()
+    network.classifier = nn.Sequential()
+    save(network, files["vgg19"], **{"classifier.0.weight": torch.zeros(2)})
+    write_onnx(files["arcface_onnx"])
