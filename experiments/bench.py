@@ -26,7 +26,7 @@ from metrics.scoring import Score, Settings, Targets, declare, prepare, score
 
 GENERATED = "generated"
 FLOORS = ("contents", "originals")
-_CELL_VERSION = 1
+_CELL_VERSION = 2
 
 
 class Bench:

@@ -82,6 +82,10 @@ def _provenance(rows: Sequence[Row]) -> str:
         )
         made.setdefault(text, []).append(f"`{row.cell.directory.name}`")
     lines += [f"- {text}: {', '.join(cells)}" for text, cells in made.items()]
+    for row in rows:
+        for side, names in row.cell.metrics()["faceless"].items():
+            if names:
+                lines.append(f"- {row.name}: no face found in {len(names)} {side}, cropped at a fixed place: {names}")
     metrics = rows[0].measures.values()
     lines += [f"- {m.metric.label} v{m.metric.version}: `{json.dumps(dict(m.metric.computed_with))}`" for m in metrics]
     lines.append("- Intervals: 95 % bootstrap over pairs; differences are paired.")

@@ -13,9 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from importlib import import_module
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,13 @@ from torch import Tensor
 from injectfusion.devices import resolve_device
 from injectfusion.errors import UserError, one_line_errors
 from injectfusion.files import write_atomic
-from metrics.encoders.base import Progress, embed
+from metrics.encoders.base import EncoderSuite, Progress, embed
 from metrics.folder import list_images, load_images
 from metrics.frechet import require
 from metrics.gram import GramLoss
 from metrics.scoring import Score, Settings, prepare, score
 
 DEFAULTS = Settings()
-# Each names a module with `IMAGE_SIZE`, `suite(device)` and `reference_images(progress)`.
-SUITES = {"procfaces": "metrics.encoders.procfaces"}
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
 
 
@@ -65,7 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--originals", type=Path, required=True, metavar="DIR", help="folder of originals (style)")
     add("--contents", type=Path, required=True, metavar="DIR", help="folder of contents")
     add("--reference", type=Path, metavar="DIR", help="images for the distances (default: the encoders' own reference)")
-    add("--encoders", choices=SUITES, default="procfaces", help="networks to measure with (default: %(default)s)")
+    add(
+        "--encoders",
+        choices=SUITES,
+        default="procfaces",
+        help="networks to measure with: the embedded ones, or those for photographs of faces (default: %(default)s)",
+    )
+    add(
+        "--assets", type=Path, default=Path("assets"), metavar="DIR", help="files of --encoders faces (default: assets)"
+    )
     add("--resize", action="store_true", help="resize images to the size that the encoders take (bicubic); recorded")
     add("--tau", type=float, default=DEFAULTS.tau, help="(14): least difference of CLIP scores (default: %(default)s)")
     add(
@@ -111,12 +116,19 @@ def _run(options: argparse.Namespace, settings: Settings, bars: Bars) -> tuple[S
     def progress(batches: Sequence[int], description: str) -> Iterable[int]:
         return bars.track(batches, description=description)
 
-    module = import_module(SUITES[options.encoders])
-    images = {name: _load(paths[name], module.IMAGE_SIZE, options.resize, progress) for name in paths}
-    encoders = module.suite(device)
+    networks = SUITES[options.encoders](device, options.assets)
+    encoders = networks.encoders
+    if options.reference is None and networks.reference is None:
+        raise UserError(f"--encoders {options.encoders} has no reference images of its own: give --reference DIR")
+    if options.resize and networks.image_size is None:
+        raise UserError(f"--encoders {options.encoders} takes images of any size: leave out --resize")
+    images = {name: _load(paths[name], networks.image_size, options.resize, progress) for name in paths}
     settings.gram.terms(encoders.gram.depth)
     require(len(names), encoders.features.dimension, "pairs")
-    reference = images["reference"] if "reference" in images else module.reference_images(progress)
+    reference = images.get("reference")
+    if reference is None:
+        assert networks.reference is not None  # refused above
+        reference = networks.reference(progress)
     reference_name = f"{encoders.name} reference split" if options.reference is None else options.reference.name
     reference_name += f" ({len(reference)} images)"
     targets = prepare(
@@ -128,7 +140,7 @@ def _run(options: argparse.Namespace, settings: Settings, bars: Bars) -> tuple[S
         names=names,
         progress=progress,
     )
-    resize = f"bicubic to {module.IMAGE_SIZE}" if options.resize else "none"
+    resize = f"bicubic to {networks.image_size}" if options.resize else "none"
     computed_with = {
         "encoders": encoders.name,
         "reference": reference_name,
@@ -138,11 +150,40 @@ def _run(options: argparse.Namespace, settings: Settings, bars: Bars) -> tuple[S
     return score(images["results"], targets, encoders, settings, progress), computed_with
 
 
-def _load(paths: list[Path], size: int, resize: bool, progress: Progress) -> Tensor:
-    """Read one folder as (N, 3, size, size) uint8."""
+@dataclass(frozen=True)
+class Networks:
+    """What to measure with.
+
+    Attributes:
+        image_size: side in pixels of the images it takes; None for any.
+        reference: gives its own reference images; None where there are none.
+    """
+
+    encoders: EncoderSuite
+    image_size: int | None
+    reference: Callable[[Progress], Tensor] | None
+
+
+def _procfaces(device: str, assets: Path) -> Networks:
+    from metrics.encoders import procfaces
+
+    return Networks(procfaces.suite(device), procfaces.IMAGE_SIZE, procfaces.reference_images)
+
+
+def _faces(device: str, assets: Path) -> Networks:
+    from metrics.encoders import faces
+
+    return Networks(faces.suite(device, assets), image_size=None, reference=None)
+
+
+SUITES = {"procfaces": _procfaces, "faces": _faces}
+
+
+def _load(paths: list[Path], size: int | None, resize: bool, progress: Progress) -> Tensor:
+    """Read one folder as (N, 3, size, size) uint8; of any size where it is None."""
     images = load_images(paths, size if resize else None, progress)
     height, width = images.shape[-2:]
-    if (height, width) != (size, size):
+    if size is not None and (height, width) != (size, size):
         raise UserError(
             f"{paths[0].parent} holds {width}x{height} images, the encoders take {size}x{size}: "
             "give --resize or other --encoders"
@@ -185,6 +226,9 @@ def _print(console: Console, result: Score, computed_with: dict[str, Any]) -> No
 
     used = {m.metric.label: m.metric.computed_with for m in result.measures.values()}
     used |= {"CLIP": result.attributes_computed_with["clip"], "read": result.attributes_computed_with.get("truth", {})}
+    for side, names in result.faceless.items():
+        if names:
+            console.print(f"no face found in {len(names)} {side}, cropped at a fixed place: {', '.join(names)}")
     for key in ("encoders", "reference", "resize"):
         console.print(f"{key}: {computed_with[key]}", highlight=False, soft_wrap=True)
     for label, values in used.items():

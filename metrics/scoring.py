@@ -13,7 +13,7 @@ from torch import Tensor
 
 from injectfusion.errors import UserError
 from metrics import attributes, frechet, gram, identity
-from metrics.encoders.base import EncoderSuite, Progress, embed, silent
+from metrics.encoders.base import EncoderSuite, FaceFinder, Progress, embed, silent
 from metrics.intervals import Measure, measure_mean, measure_set
 from metrics.metric import Metric
 
@@ -70,6 +70,7 @@ class Targets:
         truth_known: were they given, rather than read off the images?
         reference: features for the Fréchet and kernel distances.
         reference_name: what they are of.
+        faceless: names of the pairs in whose content the identity encoder found no face.
     """
 
     names: tuple[str, ...]
@@ -80,6 +81,7 @@ class Targets:
     truth_known: bool
     reference: frechet.Reference
     reference_name: str
+    faceless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Score:
         agreement: as `attributes.agreement` gives it.
         attributes_computed_with: provenance and settings of the attributes, by source.
         features: (N, D) float32 of the results.
+        faceless: names of the pairs in whose "contents" and "results" the identity encoder found no face; they are
+            measured all the same, cropped at a fixed place.
     """
 
     per_pair: pd.DataFrame
@@ -102,6 +106,7 @@ class Score:
     agreement: pd.DataFrame
     attributes_computed_with: Mapping[str, Any]
     features: Tensor
+    faceless: Mapping[str, Sequence[str]]
 
     def record(self) -> dict[str, Any]:
         """Everything but per_pair and features, as JSON-able values; missing shares are None."""
@@ -111,6 +116,7 @@ class Score:
             "attributes": _records(self.attributes),
             "agreement": _records(self.agreement),
             "attributes_computed_with": dict(self.attributes_computed_with),
+            "faceless": {side: list(names) for side, names in self.faceless.items()},
         }
 
     def table(self) -> pd.DataFrame:
@@ -175,8 +181,9 @@ def prepare(
         values = Sides(*(side.double().numpy() for side in truth))
     elif encoders.reader is not None:
         values = Sides(*(attributes.read_attributes(encoders.reader, images, progress) for images in sides))
+    names = tuple(names) if names is not None else tuple(str(i) for i in range(len(originals)))
     return Targets(
-        names=tuple(names) if names is not None else tuple(str(i) for i in range(len(originals))),
+        names=names,
         originals=originals,
         identity=embed(encoders.identity, contents, progress, "identity"),
         clip=Sides(*(attributes.clip_scores(encoders.clip, images, encoders.prompts, progress) for images in sides)),
@@ -184,6 +191,7 @@ def prepare(
         truth_known=truth is not None,
         reference=frechet.Reference(reference_features),
         reference_name=reference_name,
+        faceless=_faceless(encoders, contents, names),
     )
 
 
@@ -233,7 +241,14 @@ def score(
         agreement=attributes.agreement(per_pair),
         attributes_computed_with=_attributes_computed_with(encoders, settings, targets),
         features=features,
+        faceless={"contents": targets.faceless, "results": _faceless(encoders, results, targets.names)},
     )
+
+
+def _faceless(encoders: EncoderSuite, images: Tensor, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the images in which the identity encoder, where it looks for faces, found none."""
+    encoder = encoders.identity
+    return tuple(names[i] for i in encoder.missed(images)) if isinstance(encoder, FaceFinder) else ()
 
 
 def _add_origins(

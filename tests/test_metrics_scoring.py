@@ -181,6 +181,27 @@ def test_progress_sees_every_batch(targets: Targets) -> None:
     assert seen == {stage: [0, 64] for stage in ("features", "identity", "Gram", "CLIP", "attributes")}
 
 
+class FaceFinder(Identity):
+    """Finds a face wherever there is some red."""
+
+    def missed(self, images: Tensor) -> list[int]:
+        return [i for i, image in enumerate(images) if image[0].float().mean() < 60]
+
+
+def test_images_without_a_face_are_named_and_measured() -> None:
+    suite = replace(SUITE, identity=FaceFinder())
+    contents, results = CONTENTS.clone(), CONTENTS.clone()
+    contents[:, 0] = results[:, 0] = 100
+    contents[7, 0] = 0
+    results[[3, 7], 0] = 0
+    names = [f"{i:05d}" for i in range(N)]
+    faceless = score(
+        results, prepare(ORIGINALS, contents, REFERENCE, suite, reference_name="noise", names=names), suite
+    )
+    assert faceless.record()["faceless"] == {"contents": ["00007"], "results": ["00003", "00007"]}
+    assert faceless.per_pair["identity"].notna().all()
+
+
 def test_what_is_refused(targets: Targets) -> None:
     with pytest.raises(UserError, match="at least 4 pairs, got 3"):
         prepare(ORIGINALS[:3], CONTENTS[:3], REFERENCE, SUITE, reference_name="noise")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -51,6 +51,15 @@ class Encoder(Protocol):
     def dimension(self) -> int: ...
 
     def __call__(self, images: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class FaceFinder(Protocol):
+    """An identity encoder that looks for faces, and can tell where it found none."""
+
+    def missed(self, images: Tensor) -> list[int]:
+        """Which of (B, 3, H, W) uint8 images show no face to it, counted from 0."""
+        ...
 
 
 class StageEncoder(Protocol):
