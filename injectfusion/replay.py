@@ -105,7 +105,7 @@ def network(recording: Recording) -> Network:
     for key in _ADM_FIXED if kind == "adm" else ():
         if recording.setting(key) is not True:
             raise UserError(f"{recording.path}: {key} is off, which no released network has")
-    settings = {field.name: recording.setting(field.name) for field in fields(_KINDS[kind])}
+    settings: dict[str, Any] = {field.name: recording.setting(field.name) for field in fields(_KINDS[kind])}
     return _KINDS[kind](**{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from injectfusion.backbones.stable_diffusion import StableDiffusion
@@ -15,7 +16,6 @@ from injectfusion.hspace import replace
 from injectfusion.process import Method, generate, reverse
 from injectfusion.schedule import timesteps
 
-transformers = pytest.importorskip("transformers", reason="needs the extra `stable-diffusion`")
 PROMPTS = ["a realistic photo of a woman.", "8k, wallpaper car"]
 STEPS = 6
 
