@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+# Tests run in parallel processes (pyproject.toml): one thread each, as threads of several processes on the same cores
+# wait for one another. Before torch is imported, and for every program that a test starts.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from diffusers import UNet2DModel
