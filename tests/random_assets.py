@@ -73,6 +73,7 @@ def save(module: nn.Module, path: Path, **more: Tensor) -> None:
 def write_assets(root: Path, inception: nn.Module, clip: CLIP) -> None:
     """Every encoder's file with random weights. Inception and CLIP are given: small ones are enough for most tests."""
     torch.manual_seed(0)
+    root.mkdir(parents=True, exist_ok=True)
     files = {name: root / asset.file for name, asset in ASSETS.items()}
     torch.jit.script(inception).save(files["inception_fid"])
     torch.jit.script(Holder({k: v.half() for k, v in clip.state_dict().items()})).save(files["clip_ViT-B-32"])

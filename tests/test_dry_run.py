@@ -1,25 +1,28 @@
 """The paper at full size, with random weights: one pair, three steps, 256 px."""
 
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from open_clip import CLIP
+from PIL import Image
 from random_assets import write_assets
 from torch import Tensor, nn
 from torchvision.models import inception_v3
 
-from experiments.cache import LatentCache, fingerprint
-from experiments.generation import Generation, PairImages
-from experiments.store import Cell
+from experiments.bench import GENERATED, Bench
+from experiments.methods import build_method
+from experiments.prepare import composed
+from experiments.requirements import survey
 from injectfusion.assets import ASSETS
-from injectfusion.backbones.loading import load_released
 from injectfusion.backbones.released import NETWORKS, expected
-from injectfusion.process import Method
-from metrics.encoders import faces
 from metrics.encoders.arcface import OnnxArcFace
 from metrics.encoders.facenet import FaceNet
-from metrics.gram import GramLoss
 from procfaces.attributes import sample_faces
 from procfaces.renderer import render
 
@@ -43,39 +46,50 @@ def full_clip() -> CLIP:
     return CLIP(512, vision, {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}, True)
 
 
+def write_network(path: Path) -> None:
+    shapes = expected(NETWORKS["celebahq_ddpm"])
+    torch.save({name: 0.02 * torch.randn(shape) for name, shape in shapes.items()}, path)
+
+
+def write_photographs(folder: Path) -> None:
+    """30,000 names for two images."""
+    folder.mkdir()
+    for i, image in enumerate(render(sample_faces([0, 1]), size=256)):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
+    for i in range(2, 30_000):
+        os.link(folder / f"{i % 2}.png", folder / f"{i}.png")
+
+
 @pytest.mark.slow
 def test_the_paper_at_full_size(tmp_path, monkeypatch):
+    """profile=celebahq as it is configured, but for the numbers of pairs and steps."""
     torch.manual_seed(0)
     for name in ("clip_ViT-B-32", "vgg19"):  # random weights have no published hash
         monkeypatch.setitem(ASSETS, name, replace(ASSETS[name], sha256=None))
-    checkpoint = tmp_path / ASSETS["celebahq_ddpm"].file
-    torch.save(
-        {name: 0.02 * torch.randn(shape) for name, shape in expected(NETWORKS["celebahq_ddpm"]).items()}, checkpoint
-    )
-    backbone = load_released("celebahq_ddpm", checkpoint)
-    checkpoint.unlink()  # half a gigabyte
+    monkeypatch.setattr("metrics.frechet.require", lambda *_: None)  # 2,049 pairs for a Fréchet distance
+    assets = tmp_path / "assets"
+    write_assets(assets, FullInception().eval(), full_clip())
+    write_network(assets / ASSETS["celebahq_ddpm"].file)
+    write_photographs(assets / "celebahq")
+    settings = ["scale.pairs=1", f"scale.steps={STEPS}", f"assets={assets}", f"outputs={tmp_path / 'outputs'}"]
+    config = composed(["experiment=table2", "profile=celebahq", *settings])
+    assert {item.state for item in survey(config)} == {"present"}
 
-    pairs = PairImages(render(sample_faces([0, 1]), size=256), contents=(0,), originals=(1,))
-    cache = LatentCache(tmp_path / "latents", backbone, fingerprint(backbone), STEPS, "inversion", "cpu")
-    cache.fill(pairs.images, 2, lambda n: None)
-    cell = Cell(tmp_path / "cells", "dry-run", {"steps": STEPS})
-    Generation(backbone, pairs, STEPS, 0, 1, "cpu").fill(cell, Method(t_boost=200), cache, lambda n: None)
-    del backbone
+    bench = Bench(config, "cpu")
+    method: Any = OmegaConf.to_container(config.method) | {"t_boost": 200}
+    cell = bench.cell(GENERATED, method)
+    cache = bench.invert("inversion", lambda n: None)
+    bench.generation.fill(cell, build_method(method), cache, lambda n: None)
     result = cell.images([0])
     assert result.shape == (1, 3, 256, 256) and result.dtype == torch.uint8
 
-    write_assets(tmp_path, FullInception().eval(), full_clip())
-    suite = faces.suite("cpu", tmp_path)
-    sizes = {
-        suite.features: 2048,
-        suite.identity: 512,
-        suite.clip.image: 512,
-        FaceNet(tmp_path): 512,
-        OnnxArcFace(tmp_path): 147,
-    }
+    suite = bench.encoders
+    sizes = {suite.features: 2048, suite.identity: 512, suite.clip.image: 512}
+    sizes |= {FaceNet(assets): 512, OnnxArcFace(assets): 147}
     for encoder, size in sizes.items():
         embedding = encoder(result)
         assert embedding.shape == (1, size) and embedding.isfinite().all()
     assert suite.clip.text(list(suite.prompts.values())).shape == (8, 512)
-    loss = GramLoss()(suite.gram, pairs.images[1:], result)
+    loss = bench.scoring.gram(suite.gram, bench.originals, result)
     assert loss.shape == (1,) and loss.isfinite().all() and loss > 0
+    shutil.rmtree(tmp_path)  # two gigabytes
