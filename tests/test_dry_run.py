@@ -34,8 +34,9 @@ class FullInception(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = inception_v3(init_weights=False, transform_input=False, aux_logits=False)
-        self.layers.fc = nn.Identity()
+        network = inception_v3(init_weights=False, transform_input=False, aux_logits=False).eval()
+        network.fc = nn.Identity()
+        self.layers = torch.jit.trace(network, torch.zeros(1, 3, 299, 299))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers((x - 128) / 128)

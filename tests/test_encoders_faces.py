@@ -29,8 +29,6 @@ from metrics.encoders.irse import IRSE50
 from metrics.encoders.openclip import OpenClip
 from metrics.encoders.vgg import GATYS, LAYERS, Vgg19
 
-pytestmark = pytest.mark.xdist_group("encoders")  # all of them share one folder of weights
-
 IDENTITY = {"ir_se50": IrSe50, "onnx": OnnxArcFace, "facenet": FaceNet}
 
 

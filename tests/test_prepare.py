@@ -281,7 +281,7 @@ def test_every_choice_composes_and_names_what_exists(override: str) -> None:
         assert callable(get_object(config[group]._target_))
     if "identity" in config.encoders:
         assert callable(get_object(config.encoders.identity._target_))
-    needs = [need for group in OmegaConf.to_container(config.requires).values() for need in group]
+    needs = [need for group in config.requires for need in config.requires[group]]
     assert all(need in ASSETS for need in needs if isinstance(need, str))
 
 

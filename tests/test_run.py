@@ -12,8 +12,6 @@ import pytest
 from PIL import Image
 from runs import ROOT, command, run
 
-pytestmark = pytest.mark.xdist_group("table2")  # all of them look at one run
-
 ROWS = ["reconstruction", "replace", "add", "lerp", "lerp_norm", "slerp", "calibrated"]
 FLOORS = ["contents as results", "originals as results"]
 
