@@ -106,7 +106,8 @@ def network(recording: Recording) -> Network:
         if recording.setting(key) is not True:
             raise UserError(f"{recording.path}: {key} is off, which no released network has")
     settings: dict[str, Any] = {field.name: recording.setting(field.name) for field in fields(_KINDS[kind])}
-    return _KINDS[kind](**{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})
+    tuples: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
+    return _KINDS[kind](**tuples)
 
 
 def replay(recording: Recording) -> Iterator[Item]:
