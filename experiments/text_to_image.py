@@ -52,13 +52,12 @@ def _pair(
     """One pair's images by column, (1, 3, H, W) uint8 each."""
     steps, guidance, seed = settings["scale"]["steps"], settings["experiment"]["guidance"], settings["seed"]
     # Three sources of noise a pair: where the content starts, where the original starts, and quality boosting.
-    for_content, for_original, for_boosting = (pair_generator(seed, 3 * index + k) for k in range(3))
-    noise = {"content": model.noise([for_content]), "original": model.noise([for_original])}
+    noise = {side: model.noise([pair_generator(seed, 3 * index + k)]) for k, side in enumerate(("content", "original"))}
     latents = {side: generate(model.prompted([pair[side]], guidance), x_T, steps) for side, x_T in noise.items()}
     for inject in settings["experiment"]["inject"]:
         content = reverse(model.prompted([pair["content"]], guidance, inject), noise["content"], steps)
         backbone = model.prompted([pair["original"]], guidance, inject)
-        boosting = [torch.Generator().set_state(for_boosting.get_state())]  # the same for every branch
+        boosting = [pair_generator(seed, 3 * index + 2)]  # the same for every branch
         latents[f"into {inject}"] = generate(backbone, noise["original"], steps, method, content, boosting)
     for name, latent in latents.items():
         if not latent.isfinite().all():

@@ -6,8 +6,9 @@ release) and `ADM` (Dhariwal and Nichol 2021; also the iDDPM of the ILVR release
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -51,7 +52,7 @@ _ADM_ATTENTION = {
 }
 
 
-class Network(Protocol):
+class Network(Hashable, Protocol):
     """The settings of a released network.
 
     Attributes:
@@ -221,14 +222,13 @@ NETWORKS: dict[str, Network] = {
 
 
 def expected(network: Network) -> Shapes:
-    """Names and shapes of the state dict that a network's released checkpoint has, but for 1x1 convolution axes."""
-    with torch.device("meta"):
-        parameters = network.build().state_dict()
+    """Names and shapes of the state dict that a network's released checkpoint has, without axes of 1x1 convolutions."""
+    shapes = _shapes(network)
     return {
-        f"{released}.{leaf}": (len(ours) * parameters[name].shape[0], *parameters[name].shape[1:])
+        f"{released}.{leaf}": _squeezed((len(ours) * shapes[name][0], *shapes[name][1:]))
         for released, ours in network.modules()
         for leaf in ("weight", "bias")
-        if (name := f"{ours[0]}.{leaf}") in parameters
+        if (name := f"{ours[0]}.{leaf}") in shapes
     }
 
 
@@ -240,12 +240,10 @@ def convert(state: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
     Raises:
         UserError: the state dict is another network's; says which one it looks like.
     """
-    wanted = expected(network)
+    wanted, shapes = expected(network), _shapes(network)
     found = {name: _squeezed(tuple(tensor.shape)) for name, tensor in state.items()}
-    if found != {name: _squeezed(shape) for name, shape in wanted.items()}:
+    if found != wanted:
         raise UserError(_difference(found, wanted))
-    with torch.device("meta"):
-        parameters = network.build().state_dict()
     converted: dict[str, Tensor] = {}
     for released, ours in network.modules():
         for leaf in ("weight", "bias"):
@@ -253,18 +251,21 @@ def convert(state: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
                 continue
             parts = [state[name]] if len(ours) == 1 else _unpacked(state[name], network.head_dim)
             for module, part in zip(ours, parts, strict=True):
-                converted[f"{module}.{leaf}"] = part.reshape(parameters[f"{module}.{leaf}"].shape)
+                converted[f"{module}.{leaf}"] = part.reshape(shapes[f"{module}.{leaf}"])
     return converted
 
 
 def look_alikes(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     """Those of NETWORKS that a state dict of these names and shapes fits; several are of one shape."""
     squeezed = {name: _squeezed(shape) for name, shape in shapes.items()}
-    fits = {
-        network: squeezed == {key: _squeezed(shape) for key, shape in expected(network).items()}
-        for network in set(NETWORKS.values())
-    }
-    return [name for name, network in NETWORKS.items() if fits[network]]
+    return [name for name, network in NETWORKS.items() if squeezed == expected(network)]
+
+
+@cache
+def _shapes(network: Network) -> Shapes:
+    """Names and shapes of the parameters of `network.build()`."""
+    with torch.device("meta"):
+        return {name: tuple(parameter.shape) for name, parameter in network.build().state_dict().items()}
 
 
 def _renamed(names: Mapping[str, tuple[str, ...]], released: str, ours: str) -> Iterator[Renaming]:
@@ -286,7 +287,6 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _difference(found: Shapes, wanted: Shapes) -> str:
     """What tells two state dicts apart, in one line."""
-    wanted = {name: _squeezed(shape) for name, shape in wanted.items()}
     like = " or ".join(look_alikes(found)) or _described(found)
     return f"the checkpoint is of another network: {difference(found, wanted)}; it looks like {like}"
 
