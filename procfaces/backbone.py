@@ -19,7 +19,7 @@ def load_backbone() -> UNetBackbone:
     """
     weights_sha256("unet")  # fails before the seconds that diffusers takes to import
     from injectfusion.backbones.unet import UNetBackbone
-    from procfaces.networks.unet import SCHEDULE_SIZE, UNSHUFFLE
+    from procfaces.networks.unet import SCHEDULE_SIZE
 
     unet: Any = load("unet")
-    return UNetBackbone(unet, linear_alpha_cumprod(SCHEDULE_SIZE), UNSHUFFLE)
+    return UNetBackbone(unet, linear_alpha_cumprod(SCHEDULE_SIZE), haar=True)

@@ -15,7 +15,7 @@ from injectfusion.files import write_atomic
 from procfaces.networks import NAMES, WEIGHTS, load, weights_sha256
 
 ROLES = {
-    "unet": "diffusers `UNet2DModel` on pixel-unshuffled 64 px faces: a plain DDPM (linear betas, 1000 steps, EMA)",
+    "unet": "diffusers `UNet2DModel` on Haar-transformed 64 px faces: a plain DDPM (linear betas, 1000 steps, EMA)",
     "identity": "small ResNet, ArcFace additive angular margin, beside it a regression of the true geometry; (B, 128)",
     "clip": "tiny `open_clip` model, contrastive on generated captions, beside it a regression of the true attributes",
     "features": "small CNN trained on attributes; (B, 64) features for FD and KID, its stages for Gram",

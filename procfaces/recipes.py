@@ -13,6 +13,7 @@ from diffusers.models import UNet2DModel
 from open_clip import CLIP, ClipLoss
 from torch import Tensor, nn
 
+from injectfusion.backbones.haar import haar
 from injectfusion.images import to_model
 from injectfusion.schedule import TRAIN_STEPS, linear_alpha_cumprod
 from procfaces.attributes import ATTRIBUTES, BINARY, GEOMETRY
@@ -55,7 +56,7 @@ _ALPHA_CUMPROD = linear_alpha_cumprod(unet.SCHEDULE_SIZE)
 
 def unet_loss(module: UNet2DModel, data: Pool, index: Tensor, generator: torch.Generator) -> Tensor:
     """The plain DDPM objective: mean squared error of eps, t uniform (Ho et al. 2020, equation 14)."""
-    x_0 = F.pixel_unshuffle(to_model(data.images[index]), unet.UNSHUFFLE)
+    x_0 = haar(to_model(data.images[index]))
     t = torch.randint(TRAIN_STEPS, (len(index),), generator=generator)
     eps = torch.randn(x_0.shape, generator=generator)
     alpha = _ALPHA_CUMPROD[t].float()[:, None, None, None]
@@ -153,7 +154,7 @@ def _bfloat16() -> torch.autocast:
 _IDENTITIES = 2_500
 
 RECIPES: dict[str, Recipe] = {
-    "unet": Recipe(unet.build, unet_loss, steps=8_000, batch=32, learning_rate=6e-4, identities=40_000),
+    "unet": Recipe(unet.build, unet_loss, steps=10_000, batch=32, learning_rate=6e-4, identities=40_000),
     "identity": Recipe(
         lambda: ArcFace(identity.build(), _IDENTITIES),
         identity_loss,

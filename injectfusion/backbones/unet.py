@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
 from injectfusion.backbones.base import Features
+from injectfusion.backbones.haar import haar, inverse_haar
 
 
 class UNetBackbone(nn.Module):
@@ -21,18 +21,18 @@ class UNetBackbone(nn.Module):
     Args:
         unet: the network; its weights stay as they are.
         alpha_cumprod: (T,) noise schedule that it was trained with.
-        unshuffle: images meet the network rearranged by pixel_unshuffle of this factor (1: as they are).
+        haar: images meet the network as their Haar transform, of half the side and four times the channels.
     """
 
-    def __init__(self, unet: UNet2DModel, alpha_cumprod: Tensor, unshuffle: int = 1) -> None:
+    def __init__(self, unet: UNet2DModel, alpha_cumprod: Tensor, haar: bool = False) -> None:
         super().__init__()
         self.unet: Any = unet.eval().requires_grad_(False)  # diffusers types its layers as optional
         self.alpha_cumprod = alpha_cumprod.double().cpu()
-        self.unshuffle = unshuffle
+        self.haar = haar
 
     def encode(self, x_t: Tensor, t: int) -> Features:
         unet = self.unet
-        x = F.pixel_unshuffle(x_t, self.unshuffle)
+        x = haar(x_t) if self.haar else x_t
         if unet.config["center_input_sample"]:
             x = 2 * x - 1
         time = unet.time_embedding(unet.time_proj(torch.full((len(x),), t, device=x.device)).to(x.dtype))
@@ -52,4 +52,5 @@ class UNetBackbone(nn.Module):
             x = block(x, skips[-n:], features.time)
             skips = skips[:-n]
         eps = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
-        return F.pixel_shuffle(eps[:, : unet.config["in_channels"]], self.unshuffle)
+        eps = eps[:, : unet.config["in_channels"]]
+        return inverse_haar(eps) if self.haar else eps
