@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from experiments import cache, methods
 from experiments.data import Data
-from experiments.files import digest, read_tensors, write_tensors
+from experiments.files import digest, lock, read_tensors, write_tensors
 from experiments.generation import Generation, PairImages
-from experiments.store import Cell
+from experiments.store import Cell, PairPictures
 from injectfusion.backbones.base import Backbone
 from metrics import attributes, frechet
 from metrics.encoders.base import BATCH, EncoderSuite, Progress, batches
 from metrics.gram import GramLoss
 from metrics.scoring import Score, Settings, Targets, declare, prepare, score
 
-GENERATED = "generated"
-FLOORS = ("contents", "originals")
 _CELL_VERSION = 2
+_READS = ("data", "backbone", "encoders", "scale", "scoring", "outputs", "seed", "batch_size", "originals", "contents")
 
 
 class Bench:
@@ -39,6 +38,8 @@ class Bench:
         UserError: fewer pairs or reference images than the metrics need; what data and encoders raise.
     """
 
+    _last: ClassVar[tuple[str, Bench] | None] = None
+
     def __init__(self, config: DictConfig, device: str) -> None:
         self._config = config
         self._device = device
@@ -49,6 +50,19 @@ class Bench:
         frechet.require(config.scale.pairs, self.encoders.features.dimension, "pairs (scale.pairs)")
         frechet.require(config.scale.reference, self.encoders.features.dimension, "reference images (scale.reference)")
         self._ids = self.data.pairs(config.scale.pairs)
+        self._targets: Targets | None = None
+
+    @classmethod
+    def of(cls, config: DictConfig, device: str) -> Bench:
+        """The bench of a configuration, shared with the last one where nothing that it reads has changed.
+
+        The jobs of a sweep mostly run one after the other in one process, and differ in the method alone.
+        """
+        settings: Any = OmegaConf.to_container(config, resolve=True)
+        key = digest({name: settings[name] for name in _READS}, device)
+        if cls._last is None or cls._last[0] != key:
+            cls._last = (key, cls(config, device))
+        return cls._last[1]
 
     @cached_property
     def pairs(self) -> PairImages:
@@ -68,6 +82,12 @@ class Bench:
     @property
     def originals(self) -> Tensor:
         return self.pairs.images[list(self.pairs.originals)]
+
+    def save_pictures(self) -> None:
+        """Keep the first pairs' own images in the store."""
+        pictures = PairPictures(self.outputs, self._pairs_sha)
+        pictures.save("contents", self.contents)
+        pictures.save("originals", self.originals)
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -112,22 +132,36 @@ class Bench:
             spec["seed"] = self._config.seed  # of the noise; without noise the pairs say all
         return Cell(self.outputs / "cells", methods.label(method), spec)
 
-    def invert(self, source: str, advance: Callable[[int], None]) -> cache.LatentCache:
-        """The latent cache with everything in it that generation needs."""
-        steps = self._config.scale.steps
+    def invert(self, method: Mapping[str, Any], advance: Callable[[int], None]) -> cache.LatentCache:
+        """The latent cache with everything in it that a method needs."""
+        steps, source = self._config.scale.steps, method["content_source"]
         latents = cache.LatentCache(
             self.outputs / "cache/latents", self.backbone, self._backbone_sha, steps, source, self._device
         )
         latents.fill(self.pairs.images, self._config.batch_size, advance)
         return latents
 
-    @property
-    def generation(self) -> Generation:
+    def fill(
+        self,
+        cell: Cell,
+        method: Mapping[str, Any],
+        latents: cache.LatentCache,
+        advance: Callable[[int], None],
+        traced: bool,
+    ) -> None:
+        """Make the results that a cell lacks, and its traces where they are wanted."""
         c = self._config
-        return Generation(self.backbone, self.pairs, c.scale.steps, c.seed, c.batch_size, self._device)
+        steps = method["generation_steps"] or c.scale.steps
+        generation = Generation(self.backbone, self.pairs, steps, c.seed, c.batch_size, self._device)
+        generation.fill(cell, methods.build_method(method), latents, advance, traced)
 
     def targets(self, progress: Progress) -> Targets:
         """What every row's results are compared with."""
+        if self._targets is None:
+            self._targets = self._prepare(progress)
+        return self._targets
+
+    def _prepare(self, progress: Progress) -> Targets:
         return prepare(
             self.originals,
             self.contents,
@@ -154,12 +188,13 @@ class Bench:
     def _reference_features(self, progress: Progress) -> Tensor:
         key = digest(self._reference_name, self.encoders.features.provenance.weights_sha256)
         path = self.outputs / "cache/reference" / f"{key}.safetensors"
-        entry = read_tensors(path, ("features",))
-        if entry is None:
-            n = self._config.scale.reference
-            images = zip(progress(batches(n), "reference"), self.data.reference(n, BATCH), strict=True)
-            entry = {"features": torch.cat([self.encoders.features(batch) for _, batch in images])}
-            write_tensors(path, entry)
+        with lock(path.with_suffix(".lock")):
+            entry = read_tensors(path, ("features",))
+            if entry is None:
+                n = self._config.scale.reference
+                images = zip(progress(batches(n), "reference"), self.data.reference(n, BATCH), strict=True)
+                entry = {"features": torch.cat([self.encoders.features(batch) for _, batch in images])}
+                write_tensors(path, entry)
         return entry["features"]
 
 

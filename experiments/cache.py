@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from experiments.files import digest, read_tensors, write_tensors
+from experiments.files import digest, lock, read_tensors, write_tensors
 from injectfusion.backbones.base import Backbone
 from injectfusion.images import to_model
 from injectfusion.process import Trajectory, invert, reverse
@@ -53,16 +53,28 @@ class LatentCache:
         """Compute what is missing among (N, 3, H, W) uint8 images; `advance` is told of each finished number.
 
         Batches are always the same for the same images, so that an interrupted run ends in the bits of a whole one.
+        Processes that fill the same cache share the work: each takes the batches that nobody holds, then waits for
+        the others' and reads them.
         """
-        for start in range(0, len(images), batch):
-            chunk = images[start : start + batch]
-            paths = [self._path(image) for image in chunk]
-            missing = [i for i, path in enumerate(paths) if read_tensors(path, ("x_T", "h")) is None]
-            if missing:
-                found = self._compute(chunk)
-                for i in missing:
-                    write_tensors(paths[i], {"x_T": found.x_T[i].cpu(), "h": found.h[i].half().cpu()})
-            advance(len(chunk))
+        left = [images[start : start + batch] for start in range(0, len(images), batch)]
+        for wait in (False, True):
+            busy = []
+            for chunk in left:
+                with lock(self._path(chunk).with_suffix(".lock"), wait) as held:
+                    if held:
+                        self._fill(chunk)
+                        advance(len(chunk))
+                    else:
+                        busy.append(chunk)
+            left = busy
+
+    def _fill(self, images: Tensor) -> None:
+        paths = [self._path(image) for image in images]
+        missing = [i for i, path in enumerate(paths) if read_tensors(path, ("x_T", "h")) is None]
+        if missing:
+            found = self._compute(images)
+            for i in missing:
+                write_tensors(paths[i], {"x_T": found.x_T[i].cpu(), "h": found.h[i].half().cpu()})
 
     def latents(self, images: Tensor) -> Tensor:
         """(B, C, H, W) float32 x_T of images that `fill` has seen."""
@@ -78,8 +90,8 @@ class LatentCache:
         found = invert(self._backbone, x_0, self._steps)
         return reverse(self._backbone, found.x_T, self._steps) if self._source == "reverse" else found
 
-    def _path(self, image: Tensor) -> Path:
-        key = digest(image, self._settings)
+    def _path(self, images: Tensor) -> Path:
+        key = digest(images, self._settings)
         return self._root / key[:2] / f"{key}.safetensors"
 
     def _get(self, image: Tensor, name: str) -> Tensor:

@@ -1,18 +1,152 @@
-"""Pictures of results."""
+"""Figures of results, as SVG and PNG, and grids of pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from experiments.tables import ARROW, Row
 from injectfusion.files import write_atomic
+
+# Wong 2011: told apart by colorblind readers too.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+METRICS = ("fd", "id", "gram")
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "axes.prop_cycle": plt.cycler(color=COLORS),
+    "svg.hashsalt": "injectfusion-bench",  # the same figure, the same file
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with the sentences that go below it."""
+
+    figure: Figure
+    caption: str
+
+
+def panels(n: int, width: float = 3.3, height: float = 2.7) -> tuple[Figure, list[Axes]]:
+    """A figure with n panels side by side, in the style of all figures; sizes in inches."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False, layout="constrained")
+    return figure, list(axes[0])
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write PATH.svg and PATH.png, and close the figure."""
+    with plt.rc_context(_STYLE):
+        for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 160})):
+            save = partial(figure.savefig, format=suffix, **options)  # type: ignore[arg-type]
+            write_atomic(path.with_name(f"{path.name}.{suffix}"), save)
+    plt.close(figure)
+
+
+def overview(rows: Sequence[Row], axes: Sequence[str]) -> Figure:
+    """The metrics of all rows: curves over one swept number, heat maps over two, points with intervals elsewhere."""
+    numeric = [axis for axis in axes if all(_is_number(row.values[axis]) for row in rows if row.values)]
+    if len(axes) == len(numeric) == 1:
+        return _curves(rows, axes[0])
+    if len(axes) == len(numeric) == 2 and len({row.series for row in rows if row.values}) == 1:
+        return _heat_maps([row for row in rows if row.values], axes)
+    return _points(rows)
+
+
+def _curves(rows: Sequence[Row], axis: str) -> Figure:
+    """A panel for each metric; rows that the sweep does not change are level lines."""
+    figure, panel = panels(len(METRICS))
+    swept = {row.series: [r for r in rows if r.values and r.series == row.series] for row in rows if row.values}
+    for axes, metric in zip(panel, METRICS, strict=True):
+        for color, (series, points) in zip(COLORS, swept.items(), strict=False):
+            points.sort(key=lambda row: float(row.values[axis]))
+            x = [float(row.values[axis]) for row in points]
+            measures = [row.measures[metric] for row in points]
+            axes.plot(x, [m.value for m in measures], "o-", ms=3.5, lw=1.4, color=color, label=_spoken(series))
+            axes.fill_between(x, [m.low for m in measures], [m.high for m in measures], color=color, alpha=0.18, lw=0)
+        for row in rows:
+            if not row.values:
+                axes.axhline(row.measures[metric].value, color="0.5", lw=1, ls="--", label=_spoken(row.name))
+        axes.set_xlabel(axis.rpartition(".")[2])
+        axes.set_ylabel(_label(rows[0], metric))
+    if len(swept) > 1 or len(rows) > sum(map(len, swept.values())):
+        _legend(figure, panel[0])
+    return figure
+
+
+def _heat_maps(rows: Sequence[Row], axes: Sequence[str]) -> Figure:
+    """A panel for each metric over the grid of two swept numbers; the better end of each scale is dark."""
+    x, y = (sorted({float(row.values[axis]) for row in rows}) for axis in axes)
+    figure, panel = panels(len(METRICS), width=3.4, height=3.0)
+    for drawn, metric in zip(panel, METRICS, strict=True):
+        values = np.full((len(y), len(x)), np.nan)
+        for row in rows:
+            values[y.index(float(row.values[axes[1]])), x.index(float(row.values[axes[0]]))] = row.measures[
+                metric
+            ].value
+        lower = rows[0].measures[metric].metric.direction == "lower"
+        image = drawn.imshow(values, origin="lower", aspect="auto", cmap="viridis" if lower else "viridis_r")
+        dark = image.norm(values) if lower else 1 - image.norm(values)
+        for i, j in np.argwhere(np.isfinite(values)):
+            color = "white" if dark[i, j] < 0.5 else "black"
+            drawn.text(j, i, f"{values[i, j]:.3g}", ha="center", va="center", color=color, fontsize=7)
+        drawn.set_xticks(range(len(x)), [f"{value:g}" for value in x])
+        drawn.set_yticks(range(len(y)), [f"{value:g}" for value in y])
+        drawn.grid(visible=False)
+        drawn.set_xlabel(axes[0].rpartition(".")[2])
+        drawn.set_ylabel(axes[1].rpartition(".")[2])
+        drawn.set_title(_label(rows[0], metric), fontsize=9)
+    return figure
+
+
+def _points(rows: Sequence[Row]) -> Figure:
+    """A panel for each metric, a line for each row: value and interval."""
+    figure, panel = panels(len(METRICS), height=0.9 + 0.27 * len(rows))
+    places = range(len(rows))
+    for axes, metric in zip(panel, METRICS, strict=True):
+        for place, row in zip(places, rows, strict=True):
+            measure = row.measures[metric]
+            axes.plot([measure.low, measure.high], [place, place], color=COLORS[0], lw=1.4)
+            axes.plot(measure.value, place, "o", ms=4.5, color=COLORS[0])
+        axes.set_yticks(places, [_spoken(row.name) for row in rows] if axes is panel[0] else [""] * len(rows))
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(_label(rows[0], metric))
+    return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False)
+
+
+def _label(row: Row, metric: str) -> str:
+    declared = row.measures[metric].metric
+    return f"{declared.label} {ARROW[declared.direction]}"
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def grid(columns: Mapping[str, Tensor], path: Path, title: str = "") -> None:
@@ -29,7 +163,7 @@ def grid(columns: Mapping[str, Tensor], path: Path, title: str = "") -> None:
             axis.imshow(images[row].permute(1, 2, 0).numpy(), interpolation="nearest")
             axis.set_axis_off()
             if row == 0:
-                axis.set_title(heading.replace("_", " "), fontsize=9)
+                axis.set_title(_spoken(heading).replace(", ", "\n"), fontsize=9)
     figure.suptitle(title, fontsize=11)
     figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.99))
     write_atomic(path, lambda p: figure.savefig(p, dpi=130))

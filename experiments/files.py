@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -50,6 +53,34 @@ def read_tensors(path: Path, names: tuple[str, ...]) -> dict[str, Tensor] | None
     except (FileNotFoundError, SafetensorError):
         return None
     return tensors if all(digest(tensors[name]) == digests.get(name) for name in names) else None
+
+
+@contextmanager
+def lock(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file, and say whether it is held: False where another process has it and `wait` is False.
+
+    It is the operating system's: it vanishes with the process that holds it, however that ends.
+
+    Raises:
+        UserError: the file cannot be made or locked.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = FileLock(path)
+    try:
+        file.acquire(blocking=wait)
+    except Timeout:
+        held = False
+    except (OSError, NotImplementedError) as error:
+        raise UserError(
+            f"cannot lock {path} ({error}); choose a folder on another file system with outputs="
+        ) from error
+    else:
+        held = True
+    try:
+        yield held
+    finally:
+        if held:
+            file.release()
 
 
 def require_writable(folder: Path, key: str) -> None:

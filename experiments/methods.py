@@ -16,9 +16,11 @@ from experiments.cli import unknown
 from injectfusion.errors import UserError
 from injectfusion.hspace import BLENDS, GAMMA_SCHEDULES, Blend
 from injectfusion.process import Method
+from injectfusion.schedule import timesteps
 
 CONTENT_SOURCES = ("inversion", "reverse")
 _BOOSTING = ("t_boost", "eta")
+_NULL = ("generation_steps",)  # later than the first cells: null leaves their hashes as they were
 
 
 def build_method(settings: Mapping[str, Any]) -> Method:
@@ -34,6 +36,12 @@ def build_method(settings: Mapping[str, Any]) -> Method:
     for name in ("gamma", "omega", "t_edit", "t_boost", "eta"):
         if isinstance(settings[name], bool) or not isinstance(settings[name], int | float):
             raise UserError(f"method.{name} is {settings[name]!r}; it must be a number")
+    for name in ("inject_steps", "generation_steps"):
+        if settings[name] is not None:
+            try:
+                timesteps(settings[name])
+            except (ValueError, TypeError) as error:
+                raise UserError(f"method.{name}: {error}") from error
     box = settings["box"]
     if box is not None and (len(box) != 4 or not all(isinstance(edge, int | float) for edge in box)):
         raise UserError(f"method.box is {box}; it must be null or [top, bottom, left, right]")
@@ -83,10 +91,10 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     A blend that is not ours is identified by its source as well: change the function, and its cells are computed anew.
     """
+    unused = {key for key in _NULL if settings[key] is None} | (set() if settings["t_boost"] else set(_BOOSTING))
+    kept = {key: value for key, value in settings.items() if key not in unused}
     if settings["blend"] is None:
-        boosted = {key: settings[key] for key in _BOOSTING} if settings["t_boost"] else {}
-        return {"blend": None, **boosted}
-    kept = {k: v for k, v in settings.items() if k not in _BOOSTING or settings["t_boost"]}
+        return {key: kept[key] for key in ("blend", "generation_steps", *_BOOSTING) if key in kept}
     function = resolve_blend(settings["blend"])
     if isinstance(function, partial):
         function = function.func

@@ -1,11 +1,13 @@
-"""A Hydra multirun ends in one table."""
+"""A Hydra multirun ends in one table: its jobs leave their rows on disk, and a callback gathers them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -13,6 +15,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from experiments.files import write_json
+from experiments.store import Cell
+from experiments.tables import Row
 
 ROWS_FILE = "rows.json"
 
@@ -21,30 +25,56 @@ def in_multirun() -> bool:
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def hand_over(experiment: str, rows: dict[str, str]) -> None:
-    """Leave a job's finished rows (name -> cell directory) for the table at the end of the multirun.
-
-    By file, as jobs may run in other processes.
-    """
+def hand_over(settings: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """Leave a job's finished rows for the end of the multirun. By file, as jobs may run in other processes."""
     hydra = HydraConfig.get()
-    record = {"experiment": experiment, "rows": rows, "overrides": list(hydra.overrides.task)}
+    cells = {row.name: [str(cell.directory) for cell in row.cells] for row in rows}
+    record = {"settings": settings, "rows": cells, "overrides": list(hydra.overrides.task)}
     write_json(Path(hydra.runtime.output_dir) / ROWS_FILE, record)
 
 
+def gather(jobs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Row]]:
+    """The swept keys and the rows of all jobs of one experiment.
+
+    A row that is the same cell in every job, such as a floor, appears once and has no swept values.
+    """
+    values = [dict(map(_key_and_value, job["overrides"])) for job in jobs]
+    keys = dict.fromkeys(key for given in values for key in given)
+    axes = [key for key in keys if any(given.get(key) != values[0].get(key) for given in values)]
+    common = {name for name, cells in jobs[0]["rows"].items() if all(job["rows"].get(name) == cells for job in jobs)}
+    swept = {name for job in jobs for name in job["rows"]} - common
+    rows: dict[str, Row] = {}
+    for job, given in zip(jobs, values, strict=True):
+        point = {axis: given.get(axis) for axis in axes}
+        where = ", ".join(f"{axis.rpartition('.')[2]}={_shown(value)}" for axis, value in point.items())
+        for series, directories in job["rows"].items():
+            cells = tuple(Cell.at(Path(directory)) for directory in directories)
+            if series in common:
+                rows[series] = Row(series, cells, series)
+            else:
+                name = where if len(swept) == 1 else f"{series}, {where}"
+                rows[name] = Row(name, cells, series, point)
+    return axes, sorted(rows.values(), key=lambda row: not row.generated)  # floors last, as in every table
+
+
+def _key_and_value(override: str) -> tuple[str, Any]:
+    key, _, value = override.partition("=")
+    return key.lstrip("+~"), yaml.safe_load(value)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
 class OneTable(Callback):
-    """Hydra callback: builds the table of all rows of all jobs when a multirun ends."""
+    """Hydra callback: builds the table and the figure of all jobs' rows when a multirun ends."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from experiments.publish import publish_multirun  # seconds of imports, and only here
+        from experiments.publish import Result, publish  # seconds of imports, and only here
 
         files = sorted(Path(config.hydra.sweep.dir).glob(f"*/{ROWS_FILE}"), key=lambda path: int(path.parent.name))
         jobs = [json.loads(file.read_text()) for file in files]
-        rows: dict[str, str] = {}
-        for job in jobs:
-            changes = [o for o in job["overrides"] if not all(o in other["overrides"] for other in jobs)]
-            for name, cell in job["rows"].items():
-                same = all(other["rows"].get(name) == cell for other in jobs)  # the floors, for example
-                rows[name if same else " ".join([name, *changes])] = cell
-        if rows:
-            name = "+".join(dict.fromkeys(job["experiment"] for job in jobs)) + "-multirun"
-            publish_multirun(name, rows, config.hydra.overrides.task, Path(config.results), Console())
+        for name in dict.fromkeys(job["settings"]["experiment"]["name"] for job in jobs):
+            own = [job for job in jobs if job["settings"]["experiment"]["name"] == name]
+            axes, rows = gather(own)
+            publish(Result(own[0]["settings"], rows, config.hydra.overrides.task, axes), Console())

@@ -1,24 +1,32 @@
-"""From finished cells to what a reader sees: result files and the terminal."""
+"""From finished cells to what a reader sees: tables, verdicts, figures, a grid, a record of all of it, the terminal."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from omegaconf import DictConfig
+from hydra.utils import get_method
 from rich.console import Console
 
-from experiments import tables
-from experiments.bench import GENERATED
-from experiments.store import Cell
+from experiments import figures, tables
+from experiments.analyses import Analysis
+from experiments.files import write_json
+from experiments.store import PairPictures
 from experiments.tables import Row
+from experiments.verdicts import Verdict, judge_claims, judge_trends
 
 # Overrides that change no number, and so are no part of a result's name.
 _UNNAMED = ("experiment", "device", "batch_size", "outputs", "results", "assets", "tracker", "hydra")
+VERDICTS = "What the paper says, and what holds here"
 SHARES = "How often an attribute comes from the content, % of the pairs that differ in it"
+GRID_PAIRS = 5
 
 
 def naming(overrides: Sequence[str]) -> list[str]:
@@ -32,60 +40,164 @@ def stem(name: str, overrides: Sequence[str]) -> str:
     return re.sub(r"[^\w.,=+-]", "_", f"{name}__{changes}" if changes else name)[:200]
 
 
-def publish(rows: Sequence[Row], experiment: DictConfig, picture: Path, console: Console) -> dict[str, pd.DataFrame]:
-    """Write tables beside the picture, with its name, and print the same; gives them back for the tracker."""
-    paper = tables.published(experiment.paper)
-    measures = tables.measures_frame(rows, paper)
+@dataclass(frozen=True)
+class Result:
+    """A finished experiment, ready to be written.
+
+    Attributes:
+        settings: the composed configuration; of a sweep, that of its first job.
+        rows: in the order of the table.
+        overrides: of the command line, which the files are named after.
+        axes: the swept keys, none for a plain table.
+    """
+
+    settings: Mapping[str, Any]
+    rows: Sequence[Row]
+    overrides: Sequence[str]
+    axes: Sequence[str] = ()
+
+    @property
+    def experiment(self) -> Mapping[str, Any]:
+        node: Mapping[str, Any] = self.settings["experiment"]
+        return node
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.settings["results"])
+
+    @property
+    def stem(self) -> str:
+        return stem(self.experiment["name"], self.overrides)
+
+    @property
+    def title(self) -> str:
+        changes = " ".join(naming(self.overrides))
+        return f"{self.experiment['title']} ({changes})" if changes else str(self.experiment["title"])
+
+    @cached_property
+    def generated(self) -> list[Row]:
+        return [row for row in self.rows if row.generated]
+
+    @cached_property
+    def analyses(self) -> dict[str, Analysis]:
+        """What the experiment's own analyses make of the rows, by their names."""
+        paths = self.experiment["analyses"]
+        return {path.split(".")[-2]: get_method(path)(self.rows) for path in paths}
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        judged = judge_claims(self.rows, self.experiment["claims"])
+        if len(self.axes) == 1:
+            judged += judge_trends(self.rows, self.axes[0], self.experiment["trends"])
+        return judged + [verdict for analysis in self.analyses.values() for verdict in analysis.verdicts]
+
+
+def publish(result: Result, console: Console) -> dict[str, Any]:
+    """Write tables, figures, grid and record into the results folder, print the tables, and give back the record."""
+    experiment, rows = result.experiment, result.rows
+    result.folder.mkdir(parents=True, exist_ok=True)
+    paper = tables.published(experiment["paper"])
     display = tables.display_frame(rows, paper)
-    verdicts = tables.verdicts(rows, experiment.claims)
-    generated = [row for row in rows if row.cell.spec["results"] == GENERATED]
-    shares = tables.shares_frame(generated, tables.published("table1")["content"])
-    sections: dict[str, pd.DataFrame | str] = {}
-    if len(verdicts):
-        sections["What the paper says, and what holds here"] = verdicts
-    sections[SHARES] = shares
-    sections["Grid"] = f"![grid]({picture.name})"
-    sections["How these numbers were made"] = _provenance(rows)
-    paths = tables.write_tables(picture.parent, picture.stem, measures, display, sections, experiment.title)
+    shown = {result.title: display}
+    if result.verdicts:
+        shown[VERDICTS] = pd.DataFrame(result.verdicts)
+    shown[SHARES] = tables.shares_frame(result.generated, tables.published("table1")["content"])
+    for analysis in result.analyses.values():
+        shown |= {heading: frame.astype(str) for heading, frame in analysis.tables.items()}
 
-    tables.print_frame(display, f"{experiment.title} (below each value its 95 % interval)", console)
-    if len(verdicts):
-        tables.print_frame(verdicts, "What the paper says, and what holds here", console)
-    tables.print_frame(shares, SHARES, console)
-    console.print("written: " + ", ".join(str(path) for path in [*paths, picture]), highlight=False, soft_wrap=True)
-    return {"table": measures, "verdicts": verdicts, "shares": shares}
+    pictures = _write_figures(result)
+    grid = _write_grid(result)
+    provenance = _provenance(rows)
+    sections: dict[str, pd.DataFrame | str] = {h: frame for h, frame in shown.items() if h != result.title}
+    sections["Figures"] = "\n\n".join(f"![{p['caption']}]({p['file']}.svg)\n\n{p['caption']}" for p in pictures)
+    sections["Grid"] = f"![grid]({grid})"
+    sections["How these numbers were made"] = f"`{_command(result)}`\n\n{provenance}"
+    measures = tables.measures_frame(rows, paper)
+    written = tables.write_tables(result.folder, result.stem, measures, display, sections, result.title)
+    record = {
+        "experiment": experiment["name"],
+        "title": result.title,
+        "command": _command(result),
+        "profile": result.settings["profile"],
+        "scale": result.settings["scale"],
+        "axes": list(result.axes),
+        "rows": [{"row": r.name, "values": r.values, "cells": [c.directory.name for c in r.cells]} for r in rows],
+        "tables": {h: {"columns": list(f.columns), "data": f.to_numpy().tolist()} for h, f in shown.items()},
+        "figures": pictures,
+        "grid": grid,
+        "provenance": provenance,
+    }
+    write_json(result.folder / f"{result.stem}.json", record)
+
+    for heading, frame in shown.items():
+        note = " (below each value its 95 % interval)" if heading == result.title else ""
+        tables.print_frame(frame, f"{heading}{note}", console)
+    files = [*written, *(result.folder / f"{p['file']}.svg" for p in pictures), result.folder / grid]
+    console.print("written: " + ", ".join(str(path) for path in files), highlight=False, soft_wrap=True)
+    return record
 
 
-def publish_multirun(
-    name: str, rows: Mapping[str, str], overrides: Sequence[str], folder: Path, console: Console
-) -> None:
-    """The one table of a multirun: rows of several jobs, by name and cell directory."""
-    finished = [Row(row, Cell.at(Path(directory))) for row, directory in rows.items()]
-    measures, display = tables.measures_frame(finished, {}), tables.display_frame(finished, {})
-    title = f"Multirun: {' '.join(naming(overrides))}"
-    sections = {"How these numbers were made": _provenance(finished)}
-    paths = tables.write_tables(folder, stem(name, overrides), measures, display, sections, title)
-    tables.print_frame(display, f"{title} (below each value its 95 % interval)", console)
-    console.print("written: " + ", ".join(str(path) for path in paths), highlight=False, soft_wrap=True)
+def _write_figures(result: Result) -> list[dict[str, str]]:
+    """Draw and write every figure as SVG and PNG; file names without suffix, and captions."""
+    drawn = {}
+    if len(result.generated) > 1:
+        drawn[result.stem] = figures.Picture(figures.overview(result.generated, result.axes), _caption(result))
+    for name, analysis in result.analyses.items():
+        for part, picture in analysis.figures.items():
+            drawn[f"{result.stem}-{name if part == name else f'{name}-{part}'}"] = picture
+    for name, picture in drawn.items():
+        figures.write(picture.figure, result.folder / name)
+    return [{"file": name, "caption": picture.caption} for name, picture in drawn.items()]
+
+
+def _caption(result: Result) -> str:
+    """What the figure shows, and the paper's claims with what holds here."""
+    swept = " and ".join(f"`{axis}`" for axis in result.axes)
+    shown = f"Over {swept}" if swept else "Each row"
+    judged = "; ".join(f"{v['claim']} ({v['source']}): {v['here']}" for v in result.verdicts)
+    n = next(iter(result.rows[0].measures.values())).n
+    return f"{shown}, {n} pairs, with 95 % intervals.{f' The paper: {judged}.' if judged else ''}"
+
+
+def _write_grid(result: Result) -> str:
+    """Write the grid: the first pairs' content and original, and what every row made of them."""
+    outputs = Path(result.settings["outputs"])
+    first = result.rows[0].cells[0]
+    pairs = PairPictures(outputs, first.spec["pairs"]["sha256"])
+    n = min(GRID_PAIRS, first.spec["pairs"]["n"])
+    columns = {side[:-1]: pairs.load(side, n) for side in ("contents", "originals")}
+    columns |= {row.name: row.cells[0].images(range(n)) for row in result.generated}
+    name = f"{result.stem}-grid.png"
+    figures.grid(columns, result.folder / name, result.title)
+    return name
+
+
+def _command(result: Result) -> str:
+    """The command that makes this result, as a user would type it."""
+    multirun = ["-m"] if "-m" in sys.argv or "--multirun" in sys.argv else []
+    return " ".join(["python run.py", *multirun, f"experiment={result.experiment['name']}", *naming(result.overrides)])
 
 
 def _provenance(rows: Sequence[Row]) -> str:
-    """Commit, versions, device and cells behind a table."""
+    """Commit, versions, device and cells behind a table, as a Markdown list."""
     lines = []
     made: dict[str, list[str]] = {}
-    for row in rows:
-        record = json.loads((row.cell.directory / "provenance.json").read_text())
+    cells = [cell for row in rows for cell in row.cells]
+    for cell in cells:
+        record = json.loads((cell.directory / "provenance.json").read_text())
         dirty = " (with uncommitted changes)" if record["dirty"] else ""
         packages = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
         text = (
             f"commit {record['commit'] or 'unknown'}{dirty}, {record['device']}, Python {record['python']}, {packages}"
         )
-        made.setdefault(text, []).append(f"`{row.cell.directory.name}`")
-    lines += [f"- {text}: {', '.join(cells)}" for text, cells in made.items()]
+        made.setdefault(text, []).append(f"`{cell.directory.name}`")
+    lines += [f"- {text}: {', '.join(dict.fromkeys(names))}" for text, names in made.items()]
     for row in rows:
-        for side, names in row.cell.metrics()["faceless"].items():
-            if names:
-                lines.append(f"- {row.name}: no face found in {len(names)} {side}, cropped at a fixed place: {names}")
+        for cell in row.cells:
+            for side, names in cell.metrics()["faceless"].items():
+                if names:
+                    missed = f"no face found in {len(names)} {side}, cropped at a fixed place"
+                    lines.append(f"- {row.name}: {missed}: {names}")
     metrics = rows[0].measures.values()
     lines += [f"- {m.metric.label} v{m.metric.version}: `{json.dumps(dict(m.metric.computed_with))}`" for m in metrics]
     lines.append("- Intervals: 95 % bootstrap over pairs; differences are paired.")

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiments import methods
-from experiments.bench import FLOORS, GENERATED, Bench
+from experiments.bench import Bench
 from experiments.cli import unknown
 from experiments.figures import grid
 from experiments.files import require_writable
 from experiments.multirun import hand_over, in_multirun
-from experiments.publish import publish, stem
+from experiments.publish import GRID_PAIRS, Result, naming, publish
 from experiments.requirements import require, require_given
-from experiments.store import Cell, provenance
+from experiments.store import FLOORS, GENERATED, Cell, provenance
 from experiments.tables import Row
 from experiments.tracking import Tracker
 from injectfusion.devices import resolve_device
@@ -30,8 +30,6 @@ from injectfusion.errors import UserError
 from injectfusion.schedule import timesteps
 from metrics.encoders.base import Progress as Wrap
 from metrics.scoring import Targets
-
-GRID_PAIRS = 5
 
 
 def run(config: DictConfig) -> None:
@@ -47,31 +45,42 @@ def run(config: DictConfig) -> None:
     _check(settings, plans)
     require(config, HydraConfig.get().overrides.task, console)
     device = resolve_device(config.device)
-    bench = Bench(config, device)
-    with console.status("reading images and networks"):
-        cells = {name: bench.cell(plan.results, plan.method) for name, plan in plans.items()}
     tracker: Tracker = instantiate(config.tracker)
-    tracker.start(config.experiment.name, settings)
 
+    finished: dict[str, list[Cell]] = {name: [] for name in plans}
+    for seed in range(config.seed, config.seed + config.seeds):
+        for name, cell in _run_seed(OmegaConf.merge(config, {"seed": seed}), plans, device, console).items():
+            if cell.directory in [other.directory for other in finished[name]]:
+                raise UserError(
+                    f"seeds={config.seeds}, but the pairs of profile={settings['profile']} do not depend on the seed; "
+                    "use seeds=1"
+                )
+            finished[name].append(cell)
+    rows = [Row(name, tuple(cells), name) for name, cells in finished.items()]
+    for row in rows:
+        tracker.cell(config.experiment.name, row)
+    if in_multirun():
+        hand_over(settings, rows)
+        return
+    tracker.result(publish(Result(settings, rows, HydraConfig.get().overrides.task), console), Path(config.results))
+
+
+def _run_seed(config: Any, plans: Mapping[str, Plan], device: str, console: Console) -> dict[str, Cell]:
+    """Bring every row's cell for one seed to completion."""
+    bench = Bench.of(config, device)
+    with console.status("reading images and networks"):
+        bench.save_pictures()
+        cells = {name: bench.cell(plan.results, plan.method) for name, plan in plans.items()}
     done = sum(cell.complete for cell in cells.values())
+    repeated = f", seed {config.seed}" if config.seeds > 1 else ""
+    where = f" ({', '.join(naming(HydraConfig.get().overrides.task))})" if in_multirun() else ""
     console.print(
-        f"{config.experiment.title}: {len(bench.pairs)} pairs, {config.scale.steps} steps, on {device}; "
-        f"{done} of {len(cells)} cells complete",
+        f"{config.experiment.title}{where}: {len(bench.pairs)} pairs, {config.scale.steps} steps{repeated}, on "
+        f"{device}; {done} of {len(cells)} cells complete",
         highlight=False,
     )
-    _complete(bench, plans, cells, provenance(device, config.seed), console)
-    finished = [Row(name, cell) for name, cell in cells.items()]
-    for row in finished:
-        tracker.cell(row.name, {name: measure.value for name, measure in row.measures.items()})
-
-    columns = {"content": bench.contents[:GRID_PAIRS], "original": bench.originals[:GRID_PAIRS]}
-    columns |= {n: c.images(range(GRID_PAIRS)) for n, c in cells.items() if plans[n].results == GENERATED}
-    picture = Path(config.results) / f"{stem(config.experiment.name, HydraConfig.get().overrides.task)}.png"
-    grid(columns, picture, config.experiment.title)
-    tables = publish(finished, config.experiment, picture, console)
-    tracker.finish(tables, {"grid": picture})
-    if in_multirun():
-        hand_over(config.experiment.name, {row.name: str(row.cell.directory) for row in finished})
+    _complete(bench, plans, cells, provenance(device, config.seed), config.experiment.traced, console)
+    return cells
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def _plans(settings: Mapping[str, Any]) -> dict[str, Plan]:
 
 def _check(settings: Mapping[str, Any], plans: Mapping[str, Plan]) -> None:
     """Refuse what can be refused before anything is loaded."""
-    for key in ("scale.pairs", "scale.steps", "scale.reference", "batch_size"):
+    for key in ("scale.pairs", "scale.steps", "scale.reference", "batch_size", "seeds"):
         group, _, name = key.rpartition(".")
         value = (settings[group] if group else settings)[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -124,13 +133,17 @@ def _check(settings: Mapping[str, Any], plans: Mapping[str, Plan]) -> None:
 
 
 def _complete(
-    bench: Bench, plans: Mapping[str, Plan], cells: Mapping[str, Cell], made_by: dict[str, Any], console: Console
+    bench: Bench,
+    plans: Mapping[str, Plan],
+    cells: Mapping[str, Cell],
+    made_by: dict[str, Any],
+    traced: bool,
+    console: Console,
 ) -> None:
-    """Bring every cell to completion: the targets, inversions, then the results of each row, then their scores."""
-    missing = {name: cell for name, cell in cells.items() if not cell.complete}
+    """Bring every cell to completion: the targets, inversions, then the results of each row and their scores."""
+    missing = {name: cell for name, cell in cells.items() if not _finished(bench, cell, traced)}
     if not missing:
         return
-    generated = {name: method for name in missing if (method := plans[name].method) is not None}
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -148,21 +161,29 @@ def _complete(
             bars.remove_task(task)
 
         targets = bench.targets(wrap)  # first: a broken reference image is to be found before hours of generation
-        caches = {}
-        for source in dict.fromkeys(method["content_source"] for method in generated.values()):
-            task = bars.add_task(f"inversion ({source})", total=len(bench.pairs.images))
-            caches[source] = bench.invert(source, partial(bars.advance, task))
-        tasks = {name: bars.add_task(name, total=len(bench.pairs), start=False) for name in generated}
-        scoring = bars.add_task("scoring", total=len(missing), start=False)
-        for name, method in generated.items():
-            bars.start_task(tasks[name])
-            latents = caches[method["content_source"]]
-            advance = partial(bars.advance, tasks[name])
-            bench.generation.fill(missing[name], methods.build_method(method), latents, advance)
-        bars.start_task(scoring)
-        for name, cell in missing.items():
-            _score(bench, plans[name].results, cell, targets, wrap, made_by)
-            bars.advance(scoring)
+        tasks = {name: bars.add_task(name, total=len(bench.pairs), start=False) for name in missing}
+        # Other processes may work on the same store: first the cells that nobody holds, then wait for the others.
+        for wait in (False, True):
+            for name, cell in list(missing.items()):
+                with cell.lock(wait) as held:
+                    if not held:
+                        continue
+                    del missing[name]
+                    bars.start_task(tasks[name])
+                    method = plans[name].method
+                    if method is not None and not _finished(bench, cell, traced):
+                        inverting = bars.add_task("  inversion", total=len(bench.pairs.images))
+                        latents = bench.invert(method, partial(bars.advance, inverting))
+                        bars.remove_task(inverting)
+                        bench.fill(cell, method, latents, partial(bars.advance, tasks[name]), traced)
+                    if not cell.complete:
+                        _score(bench, plans[name].results, cell, targets, wrap, made_by)
+                    bars.update(tasks[name], completed=len(bench.pairs))
+
+
+def _finished(bench: Bench, cell: Cell, traced: bool) -> bool:
+    lacks_traces = traced and cell.spec["results"] == GENERATED and not cell.has_traces(range(len(bench.pairs)))
+    return cell.complete and not lacks_traces
 
 
 def _score(bench: Bench, results: str, cell: Cell, targets: Targets, wrap: Wrap, made_by: dict[str, Any]) -> None:

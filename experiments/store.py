@@ -7,6 +7,10 @@ outputs/cells/LABEL-HASH/
     per_pair.parquet    every metric of every pair
     grid.png            content, original, result
     metrics.json        the numbers; written last: present means complete
+    lock                held by the process that works on the cell
+outputs/pairs/HASH/
+    contents/00000.png  the first pairs' own images, for grids and the report; HASH is that of the cells' pairs
+    originals/00000.png
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,10 +34,13 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.cli import ROOT
-from experiments.files import digest, write_json
+from experiments.files import digest, lock, write_json
 from injectfusion.errors import UserError
 from injectfusion.files import write_atomic
 
+GENERATED = "generated"  # what a cell's results are: this, or one of FLOORS
+FLOORS = ("contents", "originals")
+PICTURES = 64  # pairs whose own images are kept
 _PACKAGES = ("torch", "diffusers", "open_clip_torch", "torchmetrics", "numpy", "pandas")
 
 
@@ -68,6 +76,10 @@ class Cell:
         label = directory.name.rpartition("-")[0]
         return cls(directory.parent, label, yaml.safe_load((directory / "config.yaml").read_text()))
 
+    def lock(self, wait: bool) -> AbstractContextManager[bool]:
+        """Hold the cell while it is being completed; see `experiments.files.lock`."""
+        return lock(self.directory / "lock", wait)
+
     @property
     def complete(self) -> bool:
         return (self.directory / "metrics.json").exists()
@@ -77,14 +89,12 @@ class Cell:
 
     def save_images(self, indices: Sequence[int], images: Tensor) -> None:
         """Save (B, 3, H, W) uint8 results as PNG."""
-        for i, image in zip(indices, images.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
-            picture = Image.fromarray(image)
-            write_atomic(self._image_path(i), lambda p, picture=picture: picture.save(p))  # type: ignore[misc]
+        for i, image in zip(indices, images, strict=True):
+            _save_image(self._image_path(i), image)
 
     def images(self, indices: Sequence[int]) -> Tensor:
         """(len(indices), 3, H, W) uint8 saved results."""
-        arrays = [np.asarray(Image.open(self._image_path(i))) for i in indices]
-        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+        return _load_images([self._image_path(i) for i in indices])
 
     def finish(self, metrics: dict[str, Any], per_pair: pd.DataFrame, provenance: dict[str, Any]) -> None:
         write_atomic(self.directory / "per_pair.parquet", lambda p: per_pair.to_parquet(p))
@@ -97,6 +107,41 @@ class Cell:
 
     def _image_path(self, index: int) -> Path:
         return self.directory / "images" / f"{index:05d}.png"
+
+
+class PairPictures:
+    """The first pairs' own images.
+
+    Args:
+        outputs: the folder of all outputs.
+        pairs_sha256: of the pairs, as in the specification of their cells.
+    """
+
+    def __init__(self, outputs: Path, pairs_sha256: str) -> None:
+        self._folder = outputs / "pairs" / pairs_sha256[:10]
+
+    def save(self, side: str, images: Tensor) -> None:
+        """Keep (N, 3, H, W) uint8 of "contents" or "originals"."""
+        for i, image in enumerate(images[:PICTURES]):
+            if not self._path(side, i).exists():
+                _save_image(self._path(side, i), image)
+
+    def load(self, side: str, n: int) -> Tensor:
+        """(n, 3, H, W) uint8, the first n."""
+        return _load_images([self._path(side, i) for i in range(n)])
+
+    def _path(self, side: str, index: int) -> Path:
+        return self._folder / side / f"{index:05d}.png"
+
+
+def _save_image(path: Path, image: Tensor) -> None:
+    picture = Image.fromarray(image.permute(1, 2, 0).cpu().numpy())
+    write_atomic(path, lambda p: picture.save(p))
+
+
+def _load_images(paths: Sequence[Path]) -> Tensor:
+    arrays = [np.asarray(Image.open(path)) for path in paths]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
 
 def provenance(device: str, seed: int) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Tables and verdicts, built from finished cells on disk alone."""
+"""Tables, built from finished cells on disk alone."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,62 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from experiments.cli import ROOT
-from experiments.store import Cell
+from experiments.store import GENERATED, Cell
 from injectfusion.files import write_atomic
-from metrics.intervals import Measure, paired_difference
+from metrics import attributes
+from metrics.intervals import Measure, pool
 
 ARROW = {"lower": "↓", "higher": "↑"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: a finished cell under the name that the table gives it."""
+    """One row of a table: finished cells under the name that the table gives them.
+
+    Attributes:
+        name: unique in the table, e.g. "slerp", or "gamma=0.1" in a sweep.
+        cells: one for each seed.
+        series: the row of the experiment file that it comes from; a sweep has one row for each point of a series.
+        values: of the swept keys, e.g. {"method.gamma": 0.1}; empty outside a sweep, and for what no key changes.
+    """
 
     name: str
-    cell: Cell
+    cells: tuple[Cell, ...]
+    series: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _by_seed(self) -> list[dict[str, Measure]]:
+        records = [cell.metrics()["measures"] for cell in self.cells]
+        return [{name: Measure.from_record(value) for name, value in record.items()} for record in records]
 
     @cached_property
     def measures(self) -> dict[str, Measure]:
-        return {name: Measure.from_record(record) for name, record in self.cell.metrics()["measures"].items()}
+        """Each metric, as the mean over seeds."""
+        return {name: pool([measures[name] for measures in self._by_seed]) for name in self._by_seed[0]}
+
+    def deviation(self, metric: str) -> float | None:
+        """Standard deviation of a metric across seeds; None for one seed."""
+        values = [measures[metric].value for measures in self._by_seed]
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    @property
+    def generated(self) -> bool:
+        """Is it made by a method, rather than a floor?"""
+        return bool(self.cells[0].spec["results"] == GENERATED)
+
+    @cached_property
+    def per_pair(self) -> pd.DataFrame:
+        """Every metric of every pair, of all seeds."""
+        return pd.concat([pd.read_parquet(cell.directory / "per_pair.parquet") for cell in self.cells])
+
+    @cached_property
+    def shares(self) -> pd.DataFrame:
+        """As `metrics.attributes.shares` gives them."""
+        if len(self.cells) == 1:
+            return pd.DataFrame(self.cells[0].metrics()["attributes"])
+        bootstrap = self.cells[0].spec["bootstrap"]
+        return attributes.shares(self.per_pair, bootstrap["resamples"], bootstrap["seed"])
 
 
 def published(name: str | None) -> dict[str, dict[str, float]]:
@@ -44,38 +84,21 @@ def published(name: str | None) -> dict[str, dict[str, float]]:
 
 
 def measures_frame(rows: Sequence[Row], paper: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """One line per row: each metric's value, interval and published value, n, and the cell it comes from."""
+    """One line per row: swept values, each metric's value, interval and published value, n, and the cells behind it.
+
+    With several seeds the value is their mean, and its standard deviation across seeds stands beside.
+    """
     lines = []
     for row in rows:
-        line: dict[str, Any] = {"row": row.name}
+        line: dict[str, Any] = {"row": row.name, **row.values}
         for name, measure in row.measures.items():
             line |= {name: measure.value, f"{name}_low": measure.low, f"{name}_high": measure.high}
+            if len(row.cells) > 1:
+                line[f"{name}_sd"] = row.deviation(name)
             line |= {f"{name}_n": measure.n}
             if paper:
                 line[f"{name}_paper"] = paper.get(row.name, {}).get(name)
-        lines.append(line | {"cell": row.cell.directory.name})
-    return pd.DataFrame(lines)
-
-
-def verdicts(rows: Sequence[Row], claims: Sequence[Mapping[str, str]]) -> pd.DataFrame:
-    """Each ordering that the paper claims, judged by the paired bootstrap of the difference of its two rows."""
-    by_name = {row.name: row for row in rows}
-    lines = []
-    for claim in claims:
-        if claim["better"] not in by_name or claim["worse"] not in by_name:
-            continue  # the user's own rows
-        better = by_name[claim["better"]].measures[claim["metric"]]
-        worse = by_name[claim["worse"]].measures[claim["metric"]]
-        difference = paired_difference(better, worse)
-        sign = "<" if better.metric.direction == "lower" else ">"
-        lines.append(
-            {
-                "claim": f"{better.metric.label}: {claim['better']} {sign} {claim['worse']}",
-                "source": claim["source"],
-                "difference": f"{difference.value:+.4g} [{difference.low:+.4g}, {difference.high:+.4g}]",
-                "here": difference.verdict(better.metric.direction),
-            }
-        )
+        lines.append(line | {"cell": " ".join(cell.directory.name for cell in row.cells)})
     return pd.DataFrame(lines)
 
 
@@ -85,7 +108,7 @@ def shares_frame(rows: Sequence[Row], paper: Mapping[str, float]) -> pd.DataFram
     By the truth where the domain knows it, and for the last row by CLIP (14) below; by CLIP alone elsewhere. Only pairs
     that differ in an attribute count for it: the lines n.
     """
-    shares = {row.name: pd.DataFrame(row.cell.metrics()["attributes"]) for row in rows}
+    shares = {row.name: row.shares for row in rows}
     last = rows[-1].name
     known = "truth" in set(shares[last]["source"])
     lines = []
@@ -114,7 +137,10 @@ def display_frame(rows: Sequence[Row], paper: Mapping[str, Mapping[str, float]])
     for row in rows:
         line = {"row": row.name}
         for name, m in row.measures.items():
-            line[f"{m.metric.label} {ARROW[m.metric.direction]}"] = f"{m.value:.4g} [{m.low:.3g}, {m.high:.3g}]"
+            deviation = row.deviation(name)
+            spread = "" if deviation is None else f" ± {deviation:.2g}"
+            text = f"{m.value:.4g}{spread} [{m.low:.3g}, {m.high:.3g}]"
+            line[f"{m.metric.label} {ARROW[m.metric.direction]}"] = text
             if any(name in values for values in paper.values()):
                 value = paper.get(row.name, {}).get(name)
                 line[f"paper {_PAPER_LABEL[name]}"] = "" if value is None else f"{value:g}"

@@ -50,8 +50,8 @@ class Method:
         t_boost: quality boosting begins at t <= t_boost, in [0, t_edit]; 0 means none.
         eta: noise of the quality boosting interval, in [0, 1].
         box: local mixing: (top, bottom, left, right) as fractions of the feature map; None mixes everywhere.
-        inject_steps: sparse injection: inject only at the timesteps of seq(inject_steps) (appendix A); None injects
-            at every step of the editing interval.
+        inject_steps: sparse injection: inject only at the timesteps of seq(inject_steps), or the nearest that
+            generation visits (appendix A); None injects at every step of the editing interval.
 
     Raises:
         UserError: a value outside its range.
@@ -157,7 +157,7 @@ def generate(
     sequence = timesteps(steps, len(backbone.alpha_cumprod))
     edited = [t for t in sequence if t >= method.t_edit] if method.blend is not None else []
     if method.inject_steps is not None:
-        edited = [t for t in edited if t in set(timesteps(method.inject_steps, len(backbone.alpha_cumprod)))]
+        edited = _nearest(timesteps(method.inject_steps, len(backbone.alpha_cumprod)), edited)
     gammas = _gammas(method, edited)
 
     x = x_T
@@ -182,6 +182,12 @@ def generate(
         else:
             x = ddim.step(x, _eps(backbone, x, t), a_t, a_prev)
     return x
+
+
+def _nearest(wanted: Sequence[int], available: Sequence[int]) -> list[int]:
+    """Those of the available timesteps, rising, that lie nearest to a wanted one within their range."""
+    inside = [t for t in wanted if available and available[0] <= t <= available[-1]]
+    return sorted({min(available, key=lambda a: abs(a - t)) for t in inside})
 
 
 def _gammas(method: Method, edited: Sequence[int]) -> dict[int, float]:

@@ -10,7 +10,7 @@ change with more pairs: a Fréchet distance also falls with n, so only rows of e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -102,13 +102,53 @@ def paired_difference(first: Measure, second: Measure) -> Difference:
     Raises:
         ValueError: different metrics, or not resampled alike.
     """
+    _comparable(first, second)
+    difference = first.value - second.value
+    low, high = _interval(difference, first.replicates - second.replicates, centre=True)
+    return Difference(difference, low, high)
+
+
+def pool(measures: Sequence[Measure]) -> Measure:
+    """The mean of one metric over several sets of pairs, as repetitions with other seeds give them.
+
+    The sets share no pairs, so the mean of their replicates tells the spread of the mean.
+
+    Raises:
+        ValueError: different metrics, or not resampled alike.
+    """
+    first = measures[0]
+    if len(measures) == 1:
+        return first
+    for other in measures[1:]:
+        _comparable(first, other)
+    value = float(np.mean([m.value for m in measures]))
+    replicates = np.mean([m.replicates for m in measures], axis=0)
+    low, high = _interval(value, replicates, centre=True)
+    return Measure(first.metric, value, low, high, sum(m.n for m in measures), first.seed, replicates)
+
+
+def linear_change(measures: Sequence[Measure], positions: Sequence[float]) -> Difference:
+    """How much a metric rises along a sweep: the least-squares line's change from the first position to the last.
+
+    Args:
+        positions: where along the sweep each measure was taken; not all equal.
+    Raises:
+        ValueError: different metrics, or not resampled alike.
+    """
+    for other in measures[1:]:
+        _comparable(measures[0], other)
+    x = np.array(positions, dtype=np.float64)
+    weights = (x - x.mean()) / np.square(x - x.mean()).sum() * (x.max() - x.min())
+    value = float(weights @ [m.value for m in measures])
+    replicates = weights @ np.stack([m.replicates for m in measures])
+    return Difference(value, *_interval(value, replicates, centre=True))
+
+
+def _comparable(first: Measure, second: Measure) -> None:
     if first.metric.name != second.metric.name:
         raise ValueError(f"{first.metric.name} and {second.metric.name} are different metrics")
     if (first.n, first.seed, len(first.replicates)) != (second.n, second.seed, len(second.replicates)):
         raise ValueError("a paired difference needs equal n, seed and number of resamples")
-    difference = first.value - second.value
-    low, high = _interval(difference, first.replicates - second.replicates, centre=True)
-    return Difference(difference, low, high)
 
 
 def _measure(

@@ -12,9 +12,11 @@ from metrics.frechet import Reference
 from metrics.intervals import (
     Difference,
     Measure,
+    linear_change,
     measure_mean,
     measure_set,
     paired_difference,
+    pool,
     resample_counts,
 )
 from metrics.metric import Metric
@@ -101,3 +103,29 @@ def test_a_measure_survives_json() -> None:
     again = Measure.from_record(json.loads(json.dumps(measure.record())))
     assert again.record() == measure.record()
     assert paired_difference(measure, again) == Difference(0, 0, 0)
+
+
+def test_pooling_repetitions_gives_their_mean_and_a_narrower_interval() -> None:
+    generator = np.random.default_rng(0)
+    measures = [measure_mean(METRIC, generator.standard_normal(100), 500, 0) for _ in range(4)]
+    pooled = pool(measures)
+    assert pooled.value == pytest.approx(np.mean([m.value for m in measures]))
+    assert pooled.n == 400
+    width = np.mean([m.high - m.low for m in measures])
+    assert pooled.high - pooled.low == pytest.approx(width / 2, rel=0.2)
+    assert pool(measures[:1]) is measures[0]
+
+
+def test_linear_change_is_that_of_the_line_and_knows_noise_from_trend() -> None:
+    generator = np.random.default_rng(0)
+    base = generator.standard_normal(60)
+    x = [0.0, 0.1, 0.5, 1.0]
+    exact = linear_change([measure_mean(METRIC, base + 3 * position, 300, 0) for position in x], x)
+    assert exact.value == pytest.approx(3)
+    assert exact.low == pytest.approx(3)  # the pairs are the same: no noise is left
+    assert exact.verdict("higher") == "holds"
+    assert exact.verdict("lower") == "does not hold"
+    noise = linear_change([measure_mean(METRIC, generator.standard_normal(60), 300, 0) for _ in x], x)
+    assert noise.verdict("higher") == "within noise"
+    with pytest.raises(ValueError, match="equal n"):
+        linear_change([measure_mean(METRIC, base, 300, 0), measure_mean(METRIC, base[1:], 300, 0)], [0, 1])

@@ -4,8 +4,10 @@ from dataclasses import replace as with_changes
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import tiny_unet
 
+from injectfusion.backbones.haar import haar, inverse_haar
 from injectfusion.backbones.unet import UNetBackbone
 from injectfusion.errors import UserError
 from injectfusion.hspace import lerp, slerp
@@ -33,12 +35,39 @@ def test_learned_variance_is_dropped(images):
     torch.testing.assert_close(eps, unet(images, 3).sample[:, :3])
 
 
-def test_unshuffled_network_keeps_the_image_shape():
+def test_haar_transform_is_orthogonal_and_its_channels_are_mean_and_differences():
+    x = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(0))
+    y = haar(x)
+    assert y.shape == (2, 12, 4, 3)
+    torch.testing.assert_close(inverse_haar(y), x)
+    torch.testing.assert_close(y.square().sum(), x.square().sum())
+    torch.testing.assert_close(y[:, ::4], 2 * F.avg_pool2d(x, 2))
+    flat = haar(torch.full((1, 3, 4, 4), 0.7)).unflatten(1, (3, 4))
+    assert flat[:, :, 1:].abs().max() == 0
+
+
+def test_network_behind_a_haar_transform_sees_and_gives_coefficients():
     torch.manual_seed(0)
     unet = type(tiny_unet())(**{**tiny_unet().config, "in_channels": 12, "out_channels": 12})
     x = torch.randn(2, 3, 32, 32)
-    network = UNetBackbone(unet, linear_alpha_cumprod(), unshuffle=2)
-    assert network.decode(network.encode(x, 7)).shape == x.shape
+    network = UNetBackbone(unet, linear_alpha_cumprod(), haar=True)
+    torch.testing.assert_close(haar(network.decode(network.encode(x, 7))), unet(haar(x), 7).sample)
+
+
+def test_sparse_injection_takes_the_nearest_timesteps_that_generation_visits(backbone, images):
+    """Steps 0, 333, 666, 999 of injection on steps 0, 111, ..., 999 of generation: 666 and 999 are edited."""
+    content = invert(backbone, images.flip(0), 10)
+    seen: list[int] = []
+
+    def counting(h_original, h_content, gamma):
+        seen.append(len(seen))
+        return h_original
+
+    generate(backbone, images, 10, Method(blend=counting, inject_steps=4, omega=0), content)
+    assert len(seen) == 2
+    seen.clear()
+    generate(backbone, images, 7, Method(blend=counting, inject_steps=4, omega=0), content)
+    assert len(seen) == 2  # 666 lies on the grid of seven steps too
 
 
 def test_inversion_keeps_every_evaluated_timestep_but_the_last(backbone, images):

@@ -54,7 +54,7 @@ def test_table2_prints_and_writes_verdicts_shares_and_grid(finished):
         assert "by CLIP" in text
     assert any(verdict in markdown for verdict in ("holds", "does not hold", "within noise"))
     assert r"\toprule" in (finished / "results/table2__scale=smoke.tex").read_text()
-    with Image.open(finished / "results/table2__scale=smoke.png") as grid:
+    with Image.open(finished / "results/table2__scale=smoke-grid.png") as grid:
         assert grid.width > 800
 
 
@@ -106,12 +106,13 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_table(finished, tmp_path):
 def test_multirun_ends_in_one_table(finished):
     done = run(finished, "-m", "method.gamma=0.2,0.9", "method.t_boost=0")
     assert done.returncode == 0, done.stderr
-    (csv,) = (finished / "results").glob("single-multirun__*.csv")
+    (csv,) = (finished / "results").glob("single__*method.gamma=0.2,0.9*.csv")
     numbers = pd.read_csv(csv)
     generated = numbers[~numbers["row"].str.contains("as results")]
     assert len(generated) == 2
     assert generated["fd"].nunique() == 2
     assert len(numbers) == 4  # the floors are the same cells in both jobs
+    assert csv.with_suffix(".svg").exists()
 
 
 def test_a_users_own_blend_and_offline_tracking(finished):
