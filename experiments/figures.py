@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -163,7 +164,7 @@ def grid(columns: Mapping[str, Tensor], path: Path, title: str = "") -> None:
             axis.imshow(images[row].permute(1, 2, 0).numpy(), interpolation="nearest")
             axis.set_axis_off()
             if row == 0:
-                axis.set_title(_spoken(heading).replace(", ", "\n"), fontsize=9)
+                axis.set_title(textwrap.fill(_spoken(heading), 16), fontsize=9)
     figure.suptitle(title, fontsize=11)
     figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.99))
     write_atomic(path, lambda p: figure.savefig(p, dpi=130))

@@ -46,7 +46,7 @@ def gather(jobs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Row]]:
     rows: dict[str, Row] = {}
     for job, given in zip(jobs, values, strict=True):
         point = {axis: given.get(axis) for axis in axes}
-        where = ", ".join(f"{axis.rpartition('.')[2]}={_shown(value)}" for axis, value in point.items())
+        where = _named(point)
         for series, directories in job["rows"].items():
             cells = tuple(Cell.at(Path(directory)) for directory in directories)
             if series in common:
@@ -62,8 +62,11 @@ def _key_and_value(override: str) -> tuple[str, Any]:
     return key.lstrip("+~"), yaml.safe_load(value)
 
 
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value)
+def _named(point: Mapping[str, Any]) -> str:
+    """`gamma=0.1, omega=0` of swept values; a single one that is a word speaks for itself."""
+    if len(point) == 1 and isinstance(word := next(iter(point.values())), str):
+        return word
+    return ", ".join(f"{key.rpartition('.')[2]}={'null' if v is None else v}" for key, v in point.items())
 
 
 class OneTable(Callback):

@@ -41,7 +41,7 @@ def run(config: DictConfig) -> None:
     console = Console()
     require_given(config)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    plans = _plans(settings)
+    plans = plan_rows(settings)
     _check(settings, plans)
     require(config, HydraConfig.get().overrides.task, console)
     device = resolve_device(config.device)
@@ -96,8 +96,12 @@ class Plan:
     method: dict[str, Any] | None = None
 
 
-def _plans(settings: Mapping[str, Any]) -> dict[str, Plan]:
-    """The rows of an experiment, by name."""
+def plan_rows(settings: Mapping[str, Any]) -> dict[str, Plan]:
+    """The rows of an experiment, by name.
+
+    Raises:
+        UserError: a row changes a key that `method` lacks; an unknown floor.
+    """
     experiment = settings["experiment"]
     plans: dict[str, Plan] = {}
     for name, changes in experiment["rows"].items():

@@ -155,7 +155,8 @@ def print_frame(frame: pd.DataFrame, title: str, console: Console) -> None:
     """Print a frame of texts; intervals go below their values, so that a table fits a terminal."""
     table = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, column in enumerate(frame.columns):
-        table.add_column(str(column), justify="left" if i == 0 else "right", overflow="fold")
+        short = i == 0 and frame.iloc[:, 0].astype(str).str.len().max() <= 24
+        table.add_column(str(column), justify="left" if i == 0 else "right", overflow="fold", no_wrap=short)
     for line in frame.itertuples(index=False):
         table.add_row(*(_styled(str(value)) for value in line))
     console.print(table)
