@@ -115,6 +115,29 @@ def test_multirun_ends_in_one_table(finished):
     assert csv.with_suffix(".svg").exists()
 
 
+def test_a_sweep_of_the_paper_ends_in_one_table_with_figure_and_verdicts(finished):
+    done = run(finished, "experiment=schedule")
+    assert done.returncode == 0, done.stderr
+    numbers = table(finished, "schedule__scale=smoke")
+    assert list(numbers.index) == ["constant", "increasing", "decreasing"]
+    assert numbers.loc["constant", "cell"] == table(finished).loc["slerp", "cell"]  # not computed again
+    for suffix in (".svg", ".png", ".json", "-grid.png"):
+        assert (finished / f"results/schedule__scale=smoke{suffix}").exists()
+    assert "appendix G" in done.stdout
+
+
+def test_seeds_repeat_with_other_pairs(finished):
+    done = run(finished, "experiment=single", "method.t_boost=0", "method.omega=0", "seeds=2")
+    assert done.returncode == 0, done.stderr
+    numbers = table(finished, "single__method.omega=0,method.t_boost=0,scale=smoke,seeds=2")
+    one, two = numbers.loc["method", "cell"].split()
+    cells = finished / "outputs/cells"
+    values = [json.loads((cells / cell / "metrics.json").read_text())["measures"]["id"]["value"] for cell in (one, two)]
+    assert numbers.loc["method", "id"] == pytest.approx(sum(values) / 2)
+    assert numbers.loc["method", "id_n"] == 144
+    assert numbers.loc["method", "id_sd"] > 0
+
+
 def test_a_users_own_blend_and_offline_tracking(finished):
     (finished / "mine.py").write_text(
         "def halves(h_original, h_content, gamma):\n    return (h_original + h_content) / 2\n"

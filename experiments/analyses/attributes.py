@@ -23,7 +23,7 @@ def analyse(rows: Sequence[Row]) -> Analysis:
     """
     users = {name: share / 100 for name, share in published("table1")["content"].items()}
     generated = [row for row in rows if row.generated]
-    tables = {f"Attributes from the content, {row.name}": _table(row, users) for row in generated}
+    tables = {f"Where attributes come from, {row.name}, %": _table(row, users) for row in generated}
     verdicts = [verdict for row in generated for verdict in _verdicts(row, users)]
     figure, axes = panels(len(generated), width=4.2, height=3.4)
     for panel, row in zip(axes, generated, strict=True):
@@ -67,13 +67,13 @@ def _table(row: Row, users: dict[str, float]) -> pd.DataFrame:
             found = shares.loc[name]
             kept = found["n"] > 0
             text = f"{100 * found['share']:.0f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]" if kept else ""
-            line |= {f"content % by {_SPOKEN[source]}": text}
-            line |= {f"original % by {_SPOKEN[source]}": f"{100 - 100 * found['share']:.0f}" if kept else ""}
-            line |= {f"n by {_SPOKEN[source]}": str(int(found["n"]))}
+            line |= {f"content, {_SPOKEN[source]}": text}
+            line |= {f"original, {_SPOKEN[source]}": f"{100 - 100 * found['share']:.0f}" if kept else ""}
+            line |= {f"n, {_SPOKEN[source]}": str(int(found["n"]))}
         if name in agreement.index:
             agreed = agreement.loc[name]
-            line["CLIP names the true origin, %"] = f"{100 * agreed['agreement']:.0f} (n {int(agreed['n'])})"
-        lines.append(line | {"paper's users, content %": f"{100 * share:.0f}"})
+            line["CLIP agrees with truth"] = f"{100 * agreed['agreement']:.0f} of n {int(agreed['n'])}"
+        lines.append(line | {"content, paper's users": f"{100 * share:.0f}"})
     return pd.DataFrame(lines)
 
 
@@ -91,7 +91,7 @@ def _verdicts(row: Row, users: dict[str, float]) -> list[Verdict]:
             value, low, high = 1 - value, 1 - high, 1 - low
         verdicts.append(
             {
-                "claim": f"{row.name}: {name.replace('_', ' ')} comes from the {side}",
+                "claim": f"{row.name}: {name.replace('_', ' ')} from the {side}",
                 "source": "Table 1",
                 "difference": f"share from the {side} {value:.2f} [{low:.2f}, {high:.2f}]",
                 "here": "holds" if low > 0.5 else "does not hold" if high < 0.5 else "within noise",
