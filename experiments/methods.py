@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
@@ -19,13 +20,14 @@ from injectfusion.process import Method
 
 CONTENT_SOURCES = ("inversion", "reverse")
 _BOOSTING = ("t_boost", "eta")
+_SITE = re.compile(r"h|decoder[1-9]\d*|skips|h\+skips")  # how many levels a decoder has, its backbone says
 
 
 def build_method(settings: Mapping[str, Any]) -> Method:
     """The method of a `method` node.
 
     Raises:
-        UserError: unknown blend, schedule or content source; a value outside its range.
+        UserError: unknown blend, schedule, content source or site; a value outside its range.
     """
     if settings["content_source"] not in CONTENT_SOURCES:
         raise UserError(unknown("method.content_source", settings["content_source"], CONTENT_SOURCES))
@@ -37,6 +39,11 @@ def build_method(settings: Mapping[str, Any]) -> Method:
     box = settings["box"]
     if box is not None and (len(box) != 4 or not all(isinstance(edge, int | float) for edge in box)):
         raise UserError(f"method.box is {box}; it must be null or [top, bottom, left, right]")
+    if "skips" in site(settings) and box is not None:
+        raise UserError(
+            f"method.box needs one feature map, and method.site={settings['site']} is many: set box to null, "
+            "or site to h or to a decoder level"
+        )
     return Method(
         blend=resolve_blend(settings["blend"]),
         gamma=settings["gamma"],
@@ -48,6 +55,18 @@ def build_method(settings: Mapping[str, Any]) -> Method:
         box=None if box is None else tuple(box),
         inject_steps=settings["inject_steps"],
     )
+
+
+def site(settings: Mapping[str, Any]) -> str:
+    """Where a `method` node splits its backbone; `h` where it injects nothing.
+
+    Raises:
+        UserError: no backbone has such a site. Whether this one has it, `injectfusion.backbones.base.at_site` tells.
+    """
+    name = str(settings.get("site", "h"))
+    if not _SITE.fullmatch(name):
+        raise UserError(unknown("method.site", name, ["h", "decoder1 .. decoderN", "skips", "h+skips"]))
+    return "h" if settings["blend"] is None else name
 
 
 def resolve_blend(blend: str | Mapping[str, Any] | None) -> Blend | None:
@@ -86,7 +105,9 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings["blend"] is None:
         boosted = {key: settings[key] for key in _BOOSTING} if settings["t_boost"] else {}
         return {"blend": None, **boosted}
-    kept = {k: v for k, v in settings.items() if k not in _BOOSTING or settings["t_boost"]}
+    # The site is left out at h, so that cells from before there were others stay what they are.
+    decides = {**dict.fromkeys(_BOOSTING, bool(settings["t_boost"])), "site": site(settings) != "h"}
+    kept = {k: v for k, v in settings.items() if decides.get(k, True)}
     function = resolve_blend(settings["blend"])
     if isinstance(function, partial):
         function = function.func
@@ -96,9 +117,10 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def label(settings: Mapping[str, Any]) -> str:
-    """A short readable name, e.g. slerp-g0.6-w0.3-t400."""
+    """A short readable name, e.g. slerp-g0.6-w0.3-t400, or slerp-g0.6-w0.3-t400-decoder1 at another site than h."""
     blend = settings["blend"]
     if blend is None:
         return "reconstruction"
     name = blend["_target_"] if isinstance(blend, Mapping) else blend
-    return f"{name.rpartition('.')[2]}-g{settings['gamma']:g}-w{settings['omega']:g}-t{settings['t_edit']}"
+    where = "" if site(settings) == "h" else f"-{site(settings)}"
+    return f"{name.rpartition('.')[2]}-g{settings['gamma']:g}-w{settings['omega']:g}-t{settings['t_edit']}{where}"
