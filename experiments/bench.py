@@ -18,7 +18,7 @@ from experiments.data import Data
 from experiments.files import digest, lock, read_tensors, write_tensors
 from experiments.generation import Generation, PairImages
 from experiments.store import Cell, PairPictures
-from injectfusion.backbones.base import Backbone
+from injectfusion.backbones.base import Backbone, at_site
 from metrics import attributes, frechet
 from metrics.encoders.base import BATCH, EncoderSuite, Progress, batches
 from metrics.gram import GramLoss
@@ -94,6 +94,14 @@ class Bench:
         backbone: Any = instantiate(self._config.backbone)
         return backbone.to(self._device)  # type: ignore[no-any-return]
 
+    def backbone_of(self, method: Mapping[str, Any]) -> Backbone:
+        """The backbone, split where a method injects.
+
+        Raises:
+            UserError: it cannot be split there.
+        """
+        return at_site(self.backbone, methods.site(method))
+
     @cached_property
     def _backbone_sha(self) -> str:
         return cache.fingerprint(self.backbone)
@@ -125,6 +133,7 @@ class Bench:
         }
         if method is None:
             return Cell(self.outputs / "cells", f"floor-{results}", spec)
+        self.backbone_of(method)  # a site that the network lacks is to be told now
         spec["method"] = methods.identity(method)
         spec["steps"] = self._config.scale.steps
         spec["backbone"] = self._backbone_sha
@@ -135,8 +144,9 @@ class Bench:
     def invert(self, method: Mapping[str, Any], advance: Callable[[int], None]) -> cache.LatentCache:
         """The latent cache with everything in it that a method needs."""
         steps, source = self._config.scale.steps, method["content_source"]
+        backbone = self.backbone_of(method)
         latents = cache.LatentCache(
-            self.outputs / "cache/latents", self.backbone, self._backbone_sha, steps, source, self._device
+            self.outputs / "cache/latents", backbone, self._backbone_sha, steps, source, self._device
         )
         latents.fill(self.pairs.images, self._config.batch_size, advance)
         return latents
@@ -152,7 +162,7 @@ class Bench:
         """Make the results that a cell lacks, and its traces where they are wanted."""
         c = self._config
         steps = method["generation_steps"] or c.scale.steps
-        generation = Generation(self.backbone, self.pairs, steps, c.seed, c.batch_size, self._device)
+        generation = Generation(self.backbone_of(method), self.pairs, steps, c.seed, c.batch_size, self._device)
         generation.fill(cell, methods.build_method(method), latents, advance, traced)
 
     def targets(self, progress: Progress) -> Targets:

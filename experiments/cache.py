@@ -1,8 +1,8 @@
 """The latent cache: inversions, computed once per image and shared by every cell of every table and sweep.
 
 An entry is one safetensors file, named by the hash of all that decides it: the preprocessed pixels, the network's
-weights and schedule, and the inversion settings. It carries a digest of its tensors and is verified when read; one that
-does not verify is computed anew.
+weights and schedule, where it is split, and the inversion settings. It carries a digest of its tensors and is verified
+when read; one that does not verify is computed anew.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class LatentCache:
         self._root = root
         self._backbone = backbone
         self._settings = {"version": _VERSION, "backbone": backbone_sha, "steps": steps, "source": source}
+        if (site := getattr(backbone, "site", "h")) != "h":  # no backbone needs to know other sites
+            self._settings["site"] = site
         self._steps = steps
         self._source = source
         self._device = device

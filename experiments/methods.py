@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
@@ -20,14 +21,15 @@ from injectfusion.schedule import timesteps
 
 CONTENT_SOURCES = ("inversion", "reverse")
 _BOOSTING = ("t_boost", "eta")
-_NULL = ("generation_steps",)  # later than the first cells: null leaves their hashes as they were
+_LATER = {"generation_steps": None, "site": "h"}  # younger than the first cells, whose hashes stay at these values
+_SITE = re.compile(r"h|decoder[1-9]\d*|skips|h\+skips")  # how many levels a decoder has, its backbone says
 
 
 def build_method(settings: Mapping[str, Any]) -> Method:
     """The method of a `method` node.
 
     Raises:
-        UserError: unknown blend, schedule or content source; a value outside its range.
+        UserError: unknown blend, schedule, content source or site; a value outside its range.
     """
     if settings["content_source"] not in CONTENT_SOURCES:
         raise UserError(unknown("method.content_source", settings["content_source"], CONTENT_SOURCES))
@@ -45,6 +47,11 @@ def build_method(settings: Mapping[str, Any]) -> Method:
     box = settings["box"]
     if box is not None and (len(box) != 4 or not all(isinstance(edge, int | float) for edge in box)):
         raise UserError(f"method.box is {box}; it must be null or [top, bottom, left, right]")
+    if "skips" in site(settings) and box is not None:
+        raise UserError(
+            f"method.box needs one feature map, and method.site={settings['site']} is many: set box to null, "
+            "or site to h or to a decoder level"
+        )
     return Method(
         blend=resolve_blend(settings["blend"]),
         gamma=settings["gamma"],
@@ -56,6 +63,18 @@ def build_method(settings: Mapping[str, Any]) -> Method:
         box=None if box is None else tuple(box),
         inject_steps=settings["inject_steps"],
     )
+
+
+def site(settings: Mapping[str, Any]) -> str:
+    """Where a `method` node splits its backbone; `h` where it injects nothing.
+
+    Raises:
+        UserError: no backbone has such a site. Whether this one has it, `injectfusion.backbones.base.at_site` tells.
+    """
+    name = str(settings.get("site", "h"))
+    if not _SITE.fullmatch(name):
+        raise UserError(unknown("method.site", name, ["h", "decoder1 .. decoderN", "skips", "h+skips"]))
+    return "h" if settings["blend"] is None else name
 
 
 def resolve_blend(blend: str | Mapping[str, Any] | None) -> Blend | None:
@@ -91,7 +110,8 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     A blend that is not ours is identified by its source as well: change the function, and its cells are computed anew.
     """
-    unused = {key for key in _NULL if settings[key] is None} | (set() if settings["t_boost"] else set(_BOOSTING))
+    unused = {key for key, value in _LATER.items() if settings.get(key, value) == value}
+    unused |= set() if settings["t_boost"] else set(_BOOSTING)
     kept = {key: value for key, value in settings.items() if key not in unused}
     if settings["blend"] is None:
         return {key: kept[key] for key in ("blend", "generation_steps", *_BOOSTING) if key in kept}
@@ -104,9 +124,10 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def label(settings: Mapping[str, Any]) -> str:
-    """A short readable name, e.g. slerp-g0.6-w0.3-t400."""
+    """A short readable name, e.g. slerp-g0.6-w0.3-t400, or slerp-g0.6-w0.3-t400-decoder1 at another site than h."""
     blend = settings["blend"]
     if blend is None:
         return "reconstruction"
     name = blend["_target_"] if isinstance(blend, Mapping) else blend
-    return f"{name.rpartition('.')[2]}-g{settings['gamma']:g}-w{settings['omega']:g}-t{settings['t_edit']}"
+    where = "" if site(settings) == "h" else f"-{site(settings)}"
+    return f"{name.rpartition('.')[2]}-g{settings['gamma']:g}-w{settings['omega']:g}-t{settings['t_edit']}{where}"

@@ -33,6 +33,8 @@ def run(config: DictConfig) -> None:
     console = Console()
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     method = methods.build_method(settings["method"])
+    if methods.site(settings["method"]) != "h":
+        raise UserError("experiment=stable_diffusion injects at h only; leave method.site alone")
     require_writable(Path(config.results), "results")
     device = resolve_device(config.device)
     model: StableDiffusion = instantiate(config.experiment.model, device=device)

@@ -19,11 +19,11 @@ from injectfusion.schedule import TRAIN_STEPS, timesteps
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Where a batch of images came from, or went to, and the bottleneck features seen on the way.
+    """Where a batch of images came from, or went to, and the features seen on the way.
 
     Attributes:
         x_T: (B, C, H, W) float32, the latent at the noisy end.
-        h: (B, S, Ch, hh, ww), the bottleneck at each kept timestep.
+        h: (B, S, Ch, hh, ww), the bottleneck, or what another site exchanges, at each kept timestep.
         timesteps: the S kept timesteps, rising.
     """
 

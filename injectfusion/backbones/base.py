@@ -1,4 +1,8 @@
-"""The one thing the method asks of a network: that it can be run in two halves, split at the bottleneck."""
+"""The one thing the method asks of a network: that it can be run in two halves.
+
+Where it is split, its *site*, decides what is exchanged between images: `h`, the bottleneck, at every backbone, and
+other sites (Fig. S13) at those that have a method `at`, as `UNetBackbone` does.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,18 @@ from typing import Protocol
 
 from torch import Tensor
 
+from injectfusion.errors import UserError
+
 
 @dataclass(frozen=True)
 class Features:
     """What the encoder half leaves for the decoder half.
 
     Attributes:
-        h: (B, Ch, hh, ww) the bottleneck: output of the middle block, before the first concatenation with a skip; or
-            (B, K, Ch, hh, ww) where K branches are injected, as under guidance.
-        skips: skip connections in the order in which the encoder made them; the last one is concatenated with h.
+        h: (B, Ch, hh, ww) what is exchanged. At site `h` the bottleneck: output of the middle block, before the first
+            concatenation with a skip; or (B, K, Ch, hh, ww) where K branches are injected, as under guidance.
+        skips: what the decoder half needs beside it. At site `h` the skip connections in the order in which the
+            encoder made them; the last one is concatenated with h.
         time: (B, D) time embedding.
     """
 
@@ -33,7 +40,7 @@ class Features:
 
 
 class Backbone(Protocol):
-    """A noise-predicting network split at its bottleneck.
+    """A noise-predicting network in two halves.
 
     Attributes:
         alpha_cumprod: (T,) float64, the noise schedule that the network was trained with (its device is the CPU).
@@ -46,5 +53,19 @@ class Backbone(Protocol):
         ...
 
     def decode(self, features: Features, h: Tensor | None = None) -> Tensor:
-        """Second half: features -> eps (B, C, H, W), with the bottleneck replaced by h where h is given."""
+        """Second half: features -> eps (B, C, H, W), with features.h replaced by h where h is given."""
         ...
+
+
+def at_site(backbone: Backbone, site: str) -> Backbone:
+    """The same network split at `site`, for backbones that may know no site but `h`.
+
+    Raises:
+        UserError: a site that the backbone does not have.
+    """
+    if site == getattr(backbone, "site", "h"):
+        return backbone
+    if not hasattr(backbone, "at"):
+        raise UserError(f"unknown site '{site}'; known of a {type(backbone).__name__}: h")
+    moved: Backbone = backbone.at(site)
+    return moved

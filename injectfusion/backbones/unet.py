@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
@@ -10,10 +11,21 @@ from torch import Tensor, nn
 
 from injectfusion.backbones.base import Features
 from injectfusion.backbones.haar import haar, inverse_haar
+from injectfusion.errors import UserError
 
 
 class UNetBackbone(nn.Module):
-    """A diffusers `UNet2DModel`, split at the middle block.
+    """A diffusers `UNet2DModel`, split at a site (Fig. S13 compares them).
+
+    - `h`: after the middle block. `Features.h` is the bottleneck.
+    - `decoder1` .. `decoderN`: after that one of N up blocks. `Features.h` is the activation there; `encode` runs the
+      up blocks before it, and `Features.skips` are the skip connections that are left.
+    - `skips`: all skip connections, with the bottleneck left to the image itself.
+    - `h+skips`: the bottleneck and all skip connections.
+
+    The last two pack what they exchange into one (B, N, 1, 1) `Features.h`, so that blends and caches treat it as any
+    other: norms and angles are then taken over all of its tensors together, and there is no map to mix locally.
+    `Features.skips` holds the bottleneck and the skip connections themselves, which also say how to unpack.
 
     `decode(encode(x_t, t))` is the network's own forward pass. Networks with learned variance give 2C channels: the
     first C are the noise and the rest is dropped.
@@ -22,13 +34,34 @@ class UNetBackbone(nn.Module):
         unet: the network; its weights stay as they are.
         alpha_cumprod: (T,) noise schedule that it was trained with.
         haar: images meet the network as their Haar transform, of half the side and four times the channels.
+        site: one of `sites`.
+    Raises:
+        UserError: unknown site.
     """
 
-    def __init__(self, unet: UNet2DModel, alpha_cumprod: Tensor, haar: bool = False) -> None:
+    def __init__(self, unet: UNet2DModel, alpha_cumprod: Tensor, haar: bool = False, site: str = "h") -> None:
         super().__init__()
         self.unet: Any = unet.eval().requires_grad_(False)  # diffusers types its layers as optional
         self.alpha_cumprod = alpha_cumprod.double().cpu()
         self.haar = haar
+        self.site = site
+        if site not in self.sites:
+            raise UserError(f"unknown site '{site}'; known of this network: {', '.join(self.sites)}")
+        self._encoded = int(site.removeprefix("decoder")) if site.startswith("decoder") else 0  # up blocks in `encode`
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Where this network can be split."""
+        levels = range(1, len(self.unet.up_blocks) + 1)
+        return ("h", *(f"decoder{level}" for level in levels), "skips", "h+skips")
+
+    def at(self, site: str) -> Self:
+        """The same network, weights and schedule, split at another site.
+
+        Raises:
+            UserError: unknown site.
+        """
+        return type(self)(self.unet, self.alpha_cumprod, self.haar, site)
 
     def encode(self, x_t: Tensor, t: int) -> Features:
         unet = self.unet
@@ -41,16 +74,45 @@ class UNetBackbone(nn.Module):
         for block in unet.down_blocks:
             h, block_skips = block(hidden_states=h, temb=time)
             skips += block_skips
-        return Features(unet.mid_block(h, time), skips, time)
+        h, skips = _decoded(unet.up_blocks[: self._encoded], unet.mid_block(h, time), skips, time)
+        if self.site == "skips":
+            return Features(_packed(skips), (h, *skips), time)
+        if self.site == "h+skips":
+            return Features(_packed((h, *skips)), (h, *skips), time)
+        return Features(h, skips, time)
 
     def decode(self, features: Features, h: Tensor | None = None) -> Tensor:
         unet = self.unet
         x = features.h if h is None else h
         skips = features.skips
-        for block in unet.up_blocks:
-            n = len(block.resnets)
-            x = block(x, skips[-n:], features.time)
-            skips = skips[:-n]
+        if self.site == "skips":
+            x, skips = skips[0], _unpacked(x, skips[1:])
+        elif self.site == "h+skips":
+            x, *rest = _unpacked(x, skips)
+            skips = tuple(rest)
+        x, _ = _decoded(unet.up_blocks[self._encoded :], x, skips, features.time)
         eps = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
         eps = eps[:, : unet.config["in_channels"]]
         return inverse_haar(eps) if self.haar else eps
+
+
+def _decoded(
+    blocks: Iterable[Any], x: Tensor, skips: tuple[Tensor, ...], time: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """x after some up blocks, and the skips that they leave."""
+    for block in blocks:
+        n = len(block.resnets)
+        x = block(x, skips[-n:], time)
+        skips = skips[:-n]
+    return x, skips
+
+
+def _packed(tensors: Iterable[Tensor]) -> Tensor:
+    """Tensors (B, ...) -> (B, N, 1, 1)."""
+    return torch.cat([x.flatten(1) for x in tensors], dim=1)[:, :, None, None]
+
+
+def _unpacked(packed: Tensor, like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """(B, N, 1, 1) -> tensors of the shapes of `like`."""
+    parts = packed.flatten(1).split([x[0].numel() for x in like], dim=1)
+    return tuple(part.reshape(x.shape) for part, x in zip(parts, like, strict=True))
