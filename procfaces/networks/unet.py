@@ -23,5 +23,5 @@ SCHEDULE_SIZE = 16
 
 
 def build() -> UNet2DModel:
-    """A freshly initialised U-Net: ((B, 12, 32, 32) Haar transform of noisy images, (B,) timesteps) -> noise, same shape."""
+    """A freshly initialised U-Net: ((B, 12, 32, 32) transformed noisy images, (B,) timesteps) -> noise, same shape."""
     return UNet2DModel(**UNET_CONFIG)
