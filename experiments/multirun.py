@@ -11,6 +11,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -73,11 +74,13 @@ class OneTable(Callback):
     """Hydra callback: builds the table and the figure of all jobs' rows when a multirun ends."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from experiments.publish import Result, publish  # seconds of imports, and only here
+        from experiments.publish import Result, conclude  # seconds of imports, and only here
 
         files = sorted(Path(config.hydra.sweep.dir).glob(f"*/{ROWS_FILE}"), key=lambda path: int(path.parent.name))
         jobs = [json.loads(file.read_text()) for file in files]
         for name in dict.fromkeys(job["settings"]["experiment"]["name"] for job in jobs):
             own = [job for job in jobs if job["settings"]["experiment"]["name"] == name]
             axes, rows = gather(own)
-            publish(Result(own[0]["settings"], rows, config.hydra.overrides.task, axes), Console())
+            settings = own[0]["settings"]
+            result = Result(settings, rows, config.hydra.overrides.task, axes)
+            conclude(result, instantiate(settings["tracker"]), Console())

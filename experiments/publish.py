@@ -20,6 +20,7 @@ from experiments.analyses import Analysis
 from experiments.files import write_json
 from experiments.store import PairPictures
 from experiments.tables import Row
+from experiments.tracking import Tracker
 from experiments.verdicts import Verdict, judge_claims, judge_trends
 
 # Overrides that change no number, and so are no part of a result's name.
@@ -92,6 +93,14 @@ class Result:
         return judged + [verdict for analysis in self.analyses.values() for verdict in analysis.verdicts]
 
 
+def conclude(result: Result, tracker: Tracker, console: Console) -> None:
+    """Publish a result, then track its cells and itself: a tracker that fails costs no table."""
+    record = publish(result, console)
+    for row in result.rows:
+        tracker.cell(result.experiment["name"], row)
+    tracker.result(record, result.folder)
+
+
 def publish(result: Result, console: Console) -> dict[str, Any]:
     """Write tables, figures, grid and record into the results folder, print the tables, and give back the record."""
     experiment, rows = result.experiment, result.rows
@@ -116,12 +125,16 @@ def publish(result: Result, console: Console) -> dict[str, Any]:
     written = tables.write_tables(result.folder, result.stem, measures, display, sections, result.title)
     record = {
         "experiment": experiment["name"],
+        "stem": result.stem,
         "title": result.title,
         "command": _command(result),
         "profile": result.settings["profile"],
         "scale": result.settings["scale"],
         "axes": list(result.axes),
-        "rows": [{"row": r.name, "values": r.values, "cells": [c.directory.name for c in r.cells]} for r in rows],
+        "rows": [
+            {"row": r.name, "series": r.series, "values": r.values, "cells": [c.directory.name for c in r.cells]}
+            for r in rows
+        ],
         "tables": {h: {"columns": list(f.columns), "data": f.to_numpy().tolist()} for h, f in shown.items()},
         "figures": pictures,
         "grid": grid,

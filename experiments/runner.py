@@ -20,7 +20,7 @@ from experiments.cli import unknown
 from experiments.figures import grid
 from experiments.files import require_writable
 from experiments.multirun import hand_over, in_multirun
-from experiments.publish import GRID_PAIRS, Result, naming, publish
+from experiments.publish import GRID_PAIRS, Result, conclude, naming
 from experiments.requirements import require, require_given
 from experiments.store import FLOORS, GENERATED, Cell, provenance
 from experiments.tables import Row
@@ -57,12 +57,10 @@ def run(config: DictConfig) -> None:
                 )
             finished[name].append(cell)
     rows = [Row(name, tuple(cells), name) for name, cells in finished.items()]
-    for row in rows:
-        tracker.cell(config.experiment.name, row)
     if in_multirun():
         hand_over(settings, rows)
-        return
-    tracker.result(publish(Result(settings, rows, HydraConfig.get().overrides.task), console), Path(config.results))
+    else:
+        conclude(Result(settings, rows, HydraConfig.get().overrides.task), tracker, console)
 
 
 def _run_seed(config: Any, plans: Mapping[str, Plan], device: str, console: Console) -> dict[str, Cell]:

@@ -148,9 +148,9 @@ def test_a_users_own_blend_and_offline_tracking(finished):
     assert done.returncode == 0, done.stderr
     (csv,) = (finished / "results").glob("single__*halves*.csv")
     assert pd.read_csv(csv)["cell"].str.startswith("halves-").any()
-    (offline,) = (finished / "outputs/wandb").glob("offline-run-*")
-    assert list(offline.glob("files/media/images/grid_*.png"))
-    assert list(offline.glob("files/media/table/table_*.json"))
+    folder = finished / "outputs/wandb"
+    assert list(folder.glob("offline-run-*/files/media/images/**/grid_*.png"))
+    assert list(folder.glob("offline-run-*/files/media/table/**/*.table.json"))
 
 
 def test_without_arguments_it_says_what_it_can_do():
