@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from injectfusion.errors import one_line_errors, user_message
 
 ROOT = Path(__file__).resolve().parent.parent
+_LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm")
+_NO_LAUNCHERS = f"hydra/launcher={'|'.join(_LAUNCHERS)} need more packages: pip install -e '.[parallel]'"
 
 
 def guarded(main: Callable[[], object]) -> None:
@@ -24,20 +27,32 @@ def guarded(main: Callable[[], object]) -> None:
         print(overview())
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors of composition through to here
+    # conf/hydra/launcher/submitit_slurm.yaml bears the name of the plugin's schema because it takes its place.
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")
     with one_line_errors(explain):
         main()
 
 
 def explain(error: Exception) -> str | None:
-    """As `user_message`, and errors of Hydra's composition, which are all the user's."""
+    """As `user_message`, and errors of Hydra's composition, which are all the user's, and of its launchers."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and name in _LAUNCHERS:
+            return _NO_LAUNCHERS
         return unknown(group or "config", name, error.options or [])
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException | OverrideParseException):
         if key := re.search(r"Could not override '([^']+)'", str(error)):
             return unknown("key", key[1], _keys())
         text = str(error.__cause__ or error).strip().splitlines()[0]
         return f"{text} (`python run.py --help` lists groups and keys)"
+    if isinstance(error, RuntimeError):  # Hydra and submitit have no classes of their own for these
+        text = str(error)
+        if text.startswith("Unknown plugin class : 'hydra_plugins.hydra_submitit_launcher"):
+            return _NO_LAUNCHERS
+        if text.startswith('Could not detect "srun"'):
+            return "hydra/launcher=submitit_slurm finds no Slurm here (no srun); hydra/launcher=joblib needs none"
+        if type(error).__name__ == "UncompletedJobError" and (line := re.search(r"^error: (.+)$", text, re.MULTILINE)):
+            return line[1]  # the job's own last line, which submitit quotes from its log
     return user_message(error)
 
 

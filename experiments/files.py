@@ -64,16 +64,15 @@ def lock(path: Path, wait: bool = True) -> Iterator[bool]:
     Raises:
         UserError: the file cannot be made or locked.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = FileLock(path)
+    file = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a process that was killed
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         file.acquire(blocking=wait)
     except Timeout:
         held = False
-    except (OSError, NotImplementedError) as error:
-        raise UserError(
-            f"cannot lock {path} ({error}); choose a folder on another file system with outputs="
-        ) from error
+    except OSError as error:
+        reason = f"cannot be locked ({error.strerror})"
+        raise UserError(f"{path} {reason}; choose a folder that can be written and locked with outputs=") from error
     else:
         held = True
     try:
