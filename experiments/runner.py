@@ -77,7 +77,9 @@ def _run_seed(config: Any, plans: Mapping[str, Plan], device: str, console: Cons
         f"{device}; {done} of {len(cells)} cells complete",
         highlight=False,
     )
-    _complete(bench, plans, cells, provenance(device, config.seed), config.experiment.traced, console)
+    command = " ".join(["python run.py", *HydraConfig.get().overrides.task])
+    made_by = provenance(device, config.seed, command)
+    _complete(bench, plans, cells, made_by, config.experiment.traced, console)
     return cells
 
 

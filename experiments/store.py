@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -144,7 +143,7 @@ def _load_images(paths: Sequence[Path]) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
 
-def provenance(device: str, seed: int) -> dict[str, Any]:
+def provenance(device: str, seed: int, command: str) -> dict[str, Any]:
     """Where numbers are made: commit and dirty flag, versions, device, seed, command, time (UTC)."""
     return {
         "commit": _git("rev-parse", "HEAD"),
@@ -154,7 +153,7 @@ def provenance(device: str, seed: int) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
         "seed": seed,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
