@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +46,20 @@ class Picture:
     caption: str
 
 
-def panels(n: int, width: float = 3.3, height: float = 2.7) -> tuple[Figure, list[Axes]]:
+def panels(n: int, width: float = 3.3, height: float = 2.7, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure with n panels side by side, in the style of all figures; sizes in inches."""
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False, layout="constrained")
+        figure = Figure(figsize=(width * n, height), layout="constrained")
+        axes = figure.subplots(1, n, squeeze=False, sharey=share_y)
     return figure, list(axes[0])
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write PATH.svg and PATH.png, and close the figure."""
+    """Write PATH.svg and PATH.png."""
     with plt.rc_context(_STYLE):
         for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 160})):
             save = partial(figure.savefig, format=suffix, **options)  # type: ignore[arg-type]
             write_atomic(path.with_name(f"{path.name}.{suffix}"), save)
-    plt.close(figure)
 
 
 def overview(rows: Sequence[Row], axes: Sequence[str]) -> Figure:
@@ -88,7 +89,7 @@ def _curves(rows: Sequence[Row], axis: str) -> Figure:
         axes.set_xlabel(axis.rpartition(".")[2])
         axes.set_ylabel(_label(rows[0], metric))
     if len(swept) > 1 or len(rows) > sum(map(len, swept.values())):
-        _legend(figure, panel[0])
+        legend(figure, panel[:1])
     return figure
 
 
@@ -132,9 +133,11 @@ def _points(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False)
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend for some panels, below the data."""
+    found = [axis.get_legend_handles_labels() for axis in axes]
+    handles, labels = (list(chain.from_iterable(part)) for part in zip(*found, strict=True))
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
 
 
 def _label(row: Row, metric: str) -> str:

@@ -4,6 +4,7 @@ outputs/cells/LABEL-HASH/
     config.yaml         all that determines the cell's numbers; the hash is taken over it
     provenance.json     commit, package versions, device, seed: where the numbers were made
     images/00000.png    results, pair by pair; a run that was killed goes on from them
+    traces/00000.csv    norms of h along each pair's generation, where asked for; no part of the hash
     per_pair.parquet    every metric of every pair
     grid.png            content, original, result
     metrics.json        the numbers; written last: present means complete
@@ -95,6 +96,28 @@ class Cell:
         """(len(indices), 3, H, W) uint8 saved results."""
         return _load_images([self._image_path(i) for i in indices])
 
+    def has_traces(self, indices: Sequence[int]) -> bool:
+        return all(self._trace_path(i).exists() for i in indices)
+
+    def save_traces(self, frame: pd.DataFrame) -> None:
+        """Save the traces of some pairs, in the columns of `experiments.traces.Tracer.frame`."""
+        for pair, trace in frame.groupby("pair"):
+            text = trace.drop(columns="pair").to_csv(index=False, float_format="%.7g")
+            write_atomic(self._trace_path(pair), lambda p, text=text: p.write_text(text))  # type: ignore[arg-type, misc]
+
+    def traces(self, indices: Sequence[int]) -> pd.DataFrame:
+        """The traces of pairs: a line for each pair and timestep, in the columns of `save_traces`.
+
+        Raises:
+            UserError: a pair has none.
+        """
+        if not self.has_traces(indices):
+            raise UserError(
+                f"cell {self.directory} has no traces of h for some of its pairs; run it with experiment.traced=true"
+            )
+        traces = pd.concat({i: pd.read_csv(self._trace_path(i)) for i in indices}, names=["pair"])
+        return traces.reset_index("pair").reset_index(drop=True)
+
     def finish(self, metrics: dict[str, Any], per_pair: pd.DataFrame, provenance: dict[str, Any]) -> None:
         write_atomic(self.directory / "per_pair.parquet", lambda p: per_pair.to_parquet(p))
         write_json(self.directory / "provenance.json", provenance)
@@ -106,6 +129,9 @@ class Cell:
 
     def _image_path(self, index: int) -> Path:
         return self.directory / "images" / f"{index:05d}.png"
+
+    def _trace_path(self, index: int) -> Path:
+        return self.directory / "traces" / f"{index:05d}.csv"
 
 
 class PairPictures:

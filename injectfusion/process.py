@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from injectfusion import ddim
-from injectfusion.backbones.base import Backbone
+from injectfusion.backbones.base import Backbone, Features
 from injectfusion.calibration import calibrate
 from injectfusion.errors import UserError
 from injectfusion.hspace import Blend, GammaSchedule, blend_inside, box_mask, constant, slerp
 from injectfusion.schedule import TRAIN_STEPS, timesteps
+
+Observer = Callable[[int, Features, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,6 @@ def _walk(backbone: Backbone, path: Sequence[int]) -> Iterator[tuple[int, float,
         yield t, alpha_cumprod[t], alpha_cumprod[t_next]
 
 
-def _eps(backbone: Backbone, x_t: Tensor, t: int) -> Tensor:
-    return backbone.decode(backbone.encode(x_t, t))
-
-
 @torch.inference_mode()
 def invert(backbone: Backbone, x_0: Tensor, steps: int) -> Trajectory:
     """DDIM inversion with eta = 0, upward over consecutive pairs of seq(steps), keeping h at every t it evaluates.
@@ -143,6 +141,7 @@ def generate(
     method: Method = Method(blend=None),
     content: Trajectory | None = None,
     generators: Sequence[torch.Generator] | None = None,
+    observe: Observer | None = None,
 ) -> Tensor:
     """The full generative process, algorithm 2, over the three intervals of equation (4).
 
@@ -151,6 +150,8 @@ def generate(
         steps: generation runs downward over seq(steps), and from its last timestep to the clean image.
         content: the contents' features, one per original; not needed where method.blend is None.
         generators: B CPU generators, one per pair, for the noise of quality boosting; needed where t_boost > 0.
+        observe: called at every timestep t as observe(t, features, h) with the encoder's features of x_t and the
+            bottleneck that the decoder of P sees; that is features.h itself where nothing is injected.
     Returns:
         (B, C, H, W) float32, about [-1, 1].
     """
@@ -162,25 +163,30 @@ def generate(
 
     x = x_T
     for t, a_t, a_prev in _walk(backbone, [*reversed(sequence), -1]):
+        features = backbone.encode(x, t)
+        h = features.h
         if t in gammas:
             if content is None or method.blend is None:
                 raise ValueError("injection needs the contents' features and a blend")
-            features = backbone.encode(x, t)
             h = _blended(method, features.h, content.h_at(t).to(features.h), gammas[t])
+        if observe is not None:
+            observe(t, features, h)
+
+        if t in gammas:
             # One encoder pass serves both decoders, and both decoders run as one stacked batch.
             eps, eps_edited = backbone.decode(features.repeat(2), torch.cat([features.h, h])).chunk(2)
             if method.omega == 0:
                 x = ddim.step(x, eps, a_t, a_prev, eps_edited)
             else:
                 x = calibrate(x, eps, eps_edited, a_t, method.omega)
-                x = ddim.step(x, _eps(backbone, x, t), a_t, a_prev)
+                x = ddim.step(x, backbone.decode(backbone.encode(x, t)), a_t, a_prev)
         elif t <= method.t_boost and method.t_boost > 0:
             if generators is None:
                 raise ValueError("quality boosting needs one generator per pair")
             noise = torch.stack([torch.randn(x.shape[1:], generator=g) for g in generators]).to(x)
-            x = ddim.step(x, _eps(backbone, x, t), a_t, a_prev, noise=noise, eta=method.eta)
+            x = ddim.step(x, backbone.decode(features), a_t, a_prev, noise=noise, eta=method.eta)
         else:
-            x = ddim.step(x, _eps(backbone, x, t), a_t, a_prev)
+            x = ddim.step(x, backbone.decode(features), a_t, a_prev)
     return x
 
 

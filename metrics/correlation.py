@@ -27,6 +27,22 @@ def norm_correlation(h: Tensor, skip: Tensor) -> tuple[float, float]:
     return same / n, (every - same) / (n * (n - 1))
 
 
+def homogeneous(h: Tensor, skip: Tensor, counts: Tensor) -> Tensor:
+    """Homogeneous correlation (5) on R resamples of the samples, for S timesteps at once.
+
+    Args:
+        h, skip: (N, S) norms.
+        counts: (R, N) how often each sample is drawn.
+    Returns:
+        (R, S) float64; not finite where the norms of a resample are all equal.
+    """
+    weights = counts.double() / counts.sum(dim=1, keepdim=True)
+    h, skip = (x.double() - x.double().mean(dim=0) for x in (h, skip))
+    mean_h, mean_skip = weights @ h, weights @ skip
+    variances = (weights @ h.square() - mean_h**2) * (weights @ skip.square() - mean_skip**2)
+    return (weights @ (h * skip) - mean_h * mean_skip) / variances.sqrt()
+
+
 def _z_score(values: Tensor) -> Tensor:
     values = values.double()
     deviation = values.std(correction=0)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,7 +137,6 @@ def test_table_1_is_judged_by_the_side_that_the_papers_users_saw(tmp_path):
     assert here["slerp: skin color from the original"] == "does not hold"
     half = Row("half", (make_cell(tmp_path, "half", {}, share=0.5),))
     assert {verdict["here"] for verdict in analyse([half]).verdicts} == {"within noise"}
-    plt.close("all")
 
 
 def settings(root: Path, **experiment: Any) -> dict[str, Any]:
@@ -189,7 +187,6 @@ def test_two_swept_numbers_make_heat_maps_and_names_make_points(tmp_path):
     assert all(axes.images for axes in heat.axes[:3])
     points = figures.overview(rows, [])
     assert len(points.axes[0].get_yticklabels()) == 4
-    plt.close("all")
 
 
 def test_verification_finds_the_number_that_left_its_interval(tmp_path):

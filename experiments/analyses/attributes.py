@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from experiments.analyses import Analysis
-from experiments.figures import COLORS, Picture, panels
+from experiments.figures import COLORS, Picture, legend, panels
 from experiments.tables import Row, published
 from experiments.verdicts import Verdict
 from metrics import attributes
@@ -41,8 +41,7 @@ def analyse(rows: Sequence[Row]) -> Analysis:
         panel.set_ylim(len(users) - 0.5, -0.5)
         panel.set_xlim(-0.03, 1.03)
         panel.set_xlabel(f"share from the content, {row.name}")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    legend(figure, axes[:1])
     caption = (
         "How often each attribute comes from the content, over the pairs that differ in it, with 95 % intervals; "
         "crosses are the answers of the paper's user study on photographs (Table 1)."
