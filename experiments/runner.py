@@ -47,20 +47,27 @@ def run(config: DictConfig) -> None:
     device = resolve_device(config.device)
     tracker: Tracker = instantiate(config.tracker)
 
+    repetitions = [OmegaConf.merge(config, {"seed": config.seed + i}) for i in range(config.seeds)]
+    _require_other_pairs(repetitions)
     finished: dict[str, list[Cell]] = {name: [] for name in plans}
-    for seed in range(config.seed, config.seed + config.seeds):
-        for name, cell in _run_seed(OmegaConf.merge(config, {"seed": seed}), plans, device, console).items():
-            if cell.directory in [other.directory for other in finished[name]]:
-                raise UserError(
-                    f"seeds={config.seeds}, but the pairs of profile={settings['profile']} do not depend on the seed; "
-                    "use seeds=1"
-                )
+    for repetition in repetitions:
+        for name, cell in _run_seed(repetition, plans, device, console).items():
             finished[name].append(cell)
     rows = [Row(name, tuple(cells), name) for name, cells in finished.items()]
     if in_multirun():
         hand_over(settings, rows)
     else:
         conclude(Result(settings, rows, HydraConfig.get().overrides.task), tracker, console)
+
+
+def _require_other_pairs(repetitions: Sequence[Any]) -> None:
+    """Refuse repetitions where the seed does not decide the pairs."""
+    drawn = [instantiate(config.data).pairs(config.scale.pairs) for config in repetitions]
+    if any(pairs in drawn[:i] for i, pairs in enumerate(drawn)):
+        raise UserError(
+            f"seeds={len(repetitions)}, but the pairs of profile={repetitions[0].profile} do not depend on the seed; "
+            "use seeds=1"
+        )
 
 
 def _run_seed(config: Any, plans: Mapping[str, Plan], device: str, console: Console) -> dict[str, Cell]:
