@@ -48,7 +48,8 @@ def run(config: DictConfig) -> None:
     tracker: Tracker = instantiate(config.tracker)
 
     repetitions = [OmegaConf.merge(config, {"seed": config.seed + i}) for i in range(config.seeds)]
-    _require_other_pairs(repetitions)
+    if config.seeds > 1:
+        _require_other_pairs(repetitions)
     finished: dict[str, list[Cell]] = {name: [] for name in plans}
     for repetition in repetitions:
         for name, cell in _run_seed(repetition, plans, device, console).items():
