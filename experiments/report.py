@@ -29,7 +29,7 @@ from injectfusion.files import write_atomic
 PAIRS = 12
 _KEYS = {"title", "command", "profile", "scale", "rows", "tables", "figures", "grid", "provenance"}
 _VERDICT = ("claim", "source", "difference", "here")  # columns of a table of verdicts
-_NUMBER = re.compile(r"([+-]?\d[\d.]*(e[+-]?\d+)?( ?%)?( ± \S+)?( \[.*\])?|nan|-|)")
+_NUMBER = re.compile(r"([+-]?\d[\d.]*(e[+-]?\d+)?( ?%)?( ± \S+)?( \[.*\]| \(n \d+\))?|nan|-|)")
 _MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 _ORDER = (  # the paper's; what is not named here follows
     "table1",
@@ -124,7 +124,7 @@ class Table:
     """A table of a record, as texts.
 
     Attributes:
-        numeric: for each column, is it all numbers?
+        numeric: for each column, does it hold numbers?
     """
 
     heading: str
@@ -233,7 +233,10 @@ def _section(
 def _table(heading: str, table: Mapping[str, Any]) -> Table:
     columns = [str(name) for name in table["columns"]]
     rows = [["" if value is None else str(value) for value in line] for line in table["data"]]
-    numeric = [all(_NUMBER.fullmatch(line[i]) for line in rows) for i in range(len(columns))]
+    numeric = [
+        name == "difference" or all(_NUMBER.fullmatch(line[i]) for line in rows)  # a verdict's may name its unit
+        for i, name in enumerate(columns)
+    ]
     return Table(heading, columns, rows, numeric)
 
 
@@ -278,11 +281,15 @@ def _view(cells: Mapping[str, Cell], folders: Sequence[Path], n: int, pictures: 
 
 
 def _result(scores: pd.Series[Any], attributes: Sequence[str], sources: Sequence[str]) -> dict[str, Any]:
-    origins = [[scores.get(f"{source}/{name}") for source in sources] for name in attributes]
+    def origin(column: str) -> str:
+        if column not in scores:
+            return ""  # CLIP is asked for fewer attributes than the truth knows
+        return "left out" if pd.isna(scores[column]) else str(scores[column])
+
     return {
         "id": f"{scores['identity']:.3f}",
         "gram": f"{scores['gram']:.4g}",
-        "origins": [["left out" if pd.isna(origin) else origin for origin in line] for line in origins],
+        "origins": [[origin(f"{source}/{name}") for source in sources] for name in attributes],
     }
 
 

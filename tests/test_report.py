@@ -16,7 +16,7 @@ from experiments.store import Cell
 from injectfusion.errors import UserError
 
 VOID = {"meta", "link", "img", "input"}
-ATTRIBUTES = ("nose", "make_up")
+ATTRIBUTES = ("nose", "make_up", "bangs")  # CLIP knows the first two
 VERDICTS = "What the paper says, and what holds here"
 PNG = b"\x89PNG a grid"
 
@@ -78,8 +78,8 @@ def finished_cell(outputs: Path, label: str, pairs: str = "a" * 64, images: bool
     per_pair["identity"] = torch.randn(n, generator=random).double().numpy()
     per_pair["gram"] = torch.rand(n, generator=random).double().numpy() / 100
     origins = ["content", "original", None, "content", "original"]
-    for i, source in enumerate(("clip", "truth")):
-        for j, name in enumerate(ATTRIBUTES):
+    for i, (source, names) in enumerate({"clip": ATTRIBUTES[:2], "truth": ATTRIBUTES}.items()):
+        for j, name in enumerate(names):
             per_pair[f"{source}/{name}"] = pd.array([origins[(k + i + 2 * j) % 5] for k in range(n)], dtype="str")
     cell.finish({}, per_pair, {})
     own = Cell(outputs / "scratch", label, {})
@@ -168,6 +168,26 @@ def test_interval_is_told_from_its_value():
     assert split_interval("slerp") == ("slerp", "")
 
 
+def test_numbers_are_set_right(store):
+    results, outputs = store
+    columns = {
+        "row": "slerp",
+        "a": "+1.5e-05 [-1, 2]",
+        "b": "0.3 ± 0.02 [0.1, 0.5]",
+        "c": "89 (n 27)",
+        "d": "",
+        "e": "1 of 2",
+    }
+    table = {"columns": list(columns), "data": [list(columns.values())]}
+    write_record(
+        results, "numbers", {}, tables={"Numbers": table}, rows=[{"row": "x", "values": {}, "cells": ["gone"]}]
+    )
+    cells = re.search(r"<tr><th scope=\"row\">slerp.*?</tr>", page(results, outputs), re.DOTALL)
+    assert cells is not None
+    classes = [attributes.get("class") for tag, attributes in Parsed(cells[0]).tags if tag in ("th", "td")]
+    assert classes == [None, "number", "number", "number", "number", None]
+
+
 def test_first_table_of_the_page_lists_all_verdicts_in_the_papers_order(store):
     parsed = Parsed(page(*store))
     start = parsed.cells.index("The paper’s claim")
@@ -205,8 +225,9 @@ def test_single_pairs_show_their_own_pictures_and_scores(store):
             assert float(result["id"]) == pytest.approx(scores["identity"], abs=5e-4)
             assert float(result["gram"]) == pytest.approx(scores["gram"], rel=1e-3)
             for name, origins in zip(ATTRIBUTES, result["origins"], strict=True):
-                truth = [scores[f"{source}/{name}"] for source in ("truth", "clip")]
-                assert origins == ["left out" if pd.isna(origin) else origin for origin in truth]
+                truth, clip = (scores.get(f"{source}/{name}", "") for source in ("truth", "clip"))
+                assert origins == ["left out" if pd.isna(origin) else origin for origin in (truth, clip)]
+                assert (clip == "") == (name == "bangs")
     first = pairs[0]["results"][0]
     assert f"ID {first['id']}Gram {first['gram']}" in parsed.text.replace("\n", "")
 
