@@ -25,7 +25,7 @@ from metrics.gram import GramLoss
 from metrics.scoring import Score, Settings, Targets, declare, prepare, score
 
 _CELL_VERSION = 2
-_READS = ("data", "backbone", "encoders", "scale", "scoring", "outputs", "seed", "batch_size", "originals", "contents")
+_READS = ("data", "backbone", "encoders", "scale", "scoring", "outputs", "seed", "batch_size")
 
 
 class Bench:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.records import records
 from experiments.tracking import Board, WandbTracker, recorded_rows
-from experiments.verify import records
 from injectfusion.errors import UserError, one_line_errors
 from injectfusion.files import write_atomic
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,12 +21,12 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from experiments.cli import explain
+from experiments.records import records
 from experiments.store import Cell
 from injectfusion.errors import UserError, one_line_errors
 from injectfusion.files import write_atomic
 
 PAIRS = 12
-_KEYS = {"title", "command", "profile", "scale", "rows", "tables", "figures", "grid", "provenance"}
 _VERDICT = ("claim", "source", "difference", "here")  # columns of a table of verdicts
 _NUMBER = re.compile(r"([+-]?\d[\d.]*(e[+-]?\d+)?( ?%)?( ± \S+)?( \[.*\]| \(n \d+\))?|nan|-|)")
 _MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -91,28 +90,6 @@ def page(results: Path, outputs: Path, pairs: int = PAIRS) -> str:
         profiles=list(dict.fromkeys(section.record["profile"] for section in sections)),
         pictures=pictures.uris,
     )
-
-
-def records(results: Path) -> dict[str, dict[str, Any]]:
-    """The records of finished experiments in a results folder, by file name without suffix.
-
-    Raises:
-        UserError: there is none, or one cannot be read.
-    """
-    found = {}
-    for path in sorted(results.glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"not JSON: {path} ({error}); remove it and run its experiment again") from None
-        if not isinstance(record, dict) or "experiment" not in record:
-            continue  # not ours
-        if lacking := sorted(_KEYS - record.keys()):
-            raise UserError(f"{path} lacks {', '.join(lacking)}; run its experiment again, or remove it")
-        found[path.stem] = record
-    if not found:
-        raise UserError(f"no finished experiment in {results}; make one with `python run.py experiment=table2`")
-    return found
 
 
 def _place(experiment: str) -> int:

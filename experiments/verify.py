@@ -7,40 +7,20 @@ where it lies within the committed 95 % interval. Exit code 1 where one does not
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from experiments.cli import ROOT, unknown
+from experiments.records import records
 from injectfusion.errors import UserError, one_line_errors
-
-
-def records(results: Path) -> dict[str, dict[str, Any]]:
-    """The records of finished experiments in a results folder, by file name without suffix.
-
-    Raises:
-        UserError: there is none, or one cannot be read.
-    """
-    found = {}
-    for path in sorted(results.glob("*.json")):
-        try:
-            record = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"not JSON: {path} ({error}); remove it and run its experiment again") from None
-        if isinstance(record, dict) and "experiment" in record:
-            found[path.stem] = record
-    if not found:
-        raise UserError(f"no finished experiment in {results}; make one with `python run.py experiment=table2`")
-    return found
 
 
 def compare(committed: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:

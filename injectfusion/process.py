@@ -52,8 +52,8 @@ class Method:
         t_boost: quality boosting begins at t <= t_boost, in [0, t_edit]; 0 means none.
         eta: noise of the quality boosting interval, in [0, 1].
         box: local mixing: (top, bottom, left, right) as fractions of the feature map; None mixes everywhere.
-        inject_steps: sparse injection: inject only at the timesteps of seq(inject_steps), or the nearest that
-            generation visits (appendix A); None injects at every step of the editing interval.
+        inject_steps: sparse injection: inject only at the timesteps of seq(inject_steps) that generation visits
+            (appendix A); None injects at every step of the editing interval.
 
     Raises:
         UserError: a value outside its range.
@@ -158,7 +158,7 @@ def generate(
     sequence = timesteps(steps, len(backbone.alpha_cumprod))
     edited = [t for t in sequence if t >= method.t_edit] if method.blend is not None else []
     if method.inject_steps is not None:
-        edited = _nearest(timesteps(method.inject_steps, len(backbone.alpha_cumprod)), edited)
+        edited = [t for t in edited if t in set(timesteps(method.inject_steps, len(backbone.alpha_cumprod)))]
     gammas = _gammas(method, edited)
 
     x = x_T
@@ -188,12 +188,6 @@ def generate(
         else:
             x = ddim.step(x, backbone.decode(features), a_t, a_prev)
     return x
-
-
-def _nearest(wanted: Sequence[int], available: Sequence[int]) -> list[int]:
-    """Those of the available timesteps, rising, that lie nearest to a wanted one within their range."""
-    inside = [t for t in wanted if available and available[0] <= t <= available[-1]]
-    return sorted({min(available, key=lambda a: abs(a - t)) for t in inside})
 
 
 def _gammas(method: Method, edited: Sequence[int]) -> dict[int, float]:

@@ -15,10 +15,10 @@ from random_assets import write_assets
 from torch import Tensor, nn
 from torchvision.models import inception_v3
 
-from experiments.bench import GENERATED, Bench
-from experiments.methods import build_method
+from experiments.bench import Bench
 from experiments.prepare import composed
 from experiments.requirements import survey
+from experiments.store import GENERATED
 from injectfusion.assets import ASSETS
 from injectfusion.backbones.released import NETWORKS, expected
 from metrics.encoders.arcface import OnnxArcFace
@@ -79,8 +79,8 @@ def test_the_paper_at_full_size(tmp_path, monkeypatch):
     bench = Bench(config, "cpu")
     method: Any = OmegaConf.to_container(config.method) | {"t_boost": 200}
     cell = bench.cell(GENERATED, method)
-    cache = bench.invert("inversion", lambda n: None)
-    bench.generation.fill(cell, build_method(method), cache, lambda n: None)
+    cache = bench.invert(method, lambda n: None)
+    bench.fill(cell, method, cache, lambda n: None, traced=False)
     result = cell.images([0])
     assert result.shape == (1, 3, 256, 256) and result.dtype == torch.uint8
 

@@ -13,6 +13,7 @@ from experiments import methods
 from experiments.multirun import gather
 from experiments.runner import plan_rows
 from experiments.verdicts import TRENDS
+from injectfusion.schedule import timesteps
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
@@ -34,6 +35,12 @@ def test_experiment_says_its_command_and_what_it_is(name):
     assert lines[2].startswith("# ")
     assert composed(name)["experiment"]["name"] == name
     assert callable(get_method(composed(name)["experiment"]["program"]))
+
+
+@pytest.mark.parametrize("scale", ["smoke", "quick", "full"])
+def test_many_steps_of_generation_visit_every_timestep_of_few(scale):
+    few = composed("sparse", f"scale={scale}")["scale"]
+    assert set(timesteps(few["steps"])) <= set(timesteps(few["dense_steps"]))
 
 
 @pytest.mark.parametrize("name", MEASURED)

@@ -54,22 +54,6 @@ def test_network_behind_a_haar_transform_sees_and_gives_coefficients():
     torch.testing.assert_close(haar(network.decode(network.encode(x, 7))), unet(haar(x), 7).sample)
 
 
-def test_sparse_injection_takes_the_nearest_timesteps_that_generation_visits(backbone, images):
-    """Steps 0, 333, 666, 999 of injection on steps 0, 111, ..., 999 of generation: 666 and 999 are edited."""
-    content = invert(backbone, images.flip(0), 10)
-    seen: list[int] = []
-
-    def counting(h_original, h_content, gamma):
-        seen.append(len(seen))
-        return h_original
-
-    generate(backbone, images, 10, Method(blend=counting, inject_steps=4, omega=0), content)
-    assert len(seen) == 2
-    seen.clear()
-    generate(backbone, images, 7, Method(blend=counting, inject_steps=4, omega=0), content)
-    assert len(seen) == 2  # 666 lies on the grid of seven steps too
-
-
 def test_inversion_keeps_every_evaluated_timestep_but_the_last(backbone, images):
     found = invert(backbone, images, STEPS)
     assert found.timesteps == tuple(timesteps(STEPS)[:-1])

@@ -98,6 +98,7 @@ def write_record(results: Path, stem: str, cells: dict[str, list[Cell]], **chang
     verdicts += [["ID: slerp > lerp", "Fig. 4", "+0.1 [-0.1, +0.3]", "within noise"]]
     record = {
         "experiment": stem,
+        "stem": stem,
         "title": title,
         "command": f"python run.py experiment={stem}",
         "profile": "procfaces",

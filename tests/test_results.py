@@ -14,10 +14,11 @@ from experiments import figures
 from experiments.analyses.attributes import analyse
 from experiments.multirun import gather
 from experiments.publish import VERDICTS, Result, publish
+from experiments.records import records
 from experiments.store import Cell, PairPictures
 from experiments.tables import Row, measures_frame
 from experiments.verdicts import judge_claims, judge_trends
-from experiments.verify import compare, records
+from experiments.verify import compare
 from injectfusion.errors import UserError
 from metrics import attributes
 from metrics.intervals import measure_mean

@@ -161,7 +161,8 @@ def test_without_arguments_it_says_what_it_can_do():
 def test_help_lists_experiments_and_keys():
     done = subprocess.run([sys.executable, ROOT / "run.py", "--help"], capture_output=True, text=True, check=True)
     for text in (
-        "experiment: single, ",
+        "experiment: ",
+        "single, ",
         "table2",
         "profile: celebahq, folder, procfaces",
         "method.blend",

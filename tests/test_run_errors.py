@@ -9,7 +9,7 @@ import pytest
 from runs import ROOT, command, run
 
 ERRORS = {
-    "unknown experiment": (["experiment=tabel2"], "unknown experiment 'tabel2'; did you mean table2?"),
+    "unknown experiment": (["experiment=tabel2"], "unknown experiment 'tabel2'; did you mean table2 or table1?"),
     "unknown scale": (["scale=quik"], "unknown scale 'quik'; did you mean quick?"),
     "unknown blend": (["method.blend=slrp"], "unknown blend 'slrp'; did you mean slerp"),
     "blend that cannot be imported": (["method.blend=no.such.blend"], "method.blend=no.such.blend cannot be imported"),
