@@ -172,7 +172,7 @@ def test_interval_is_told_from_its_value():
 def test_numbers_are_set_right(store):
     results, outputs = store
     columns = {
-        "row": "slerp",
+        "row": "numbers",
         "a": "+1.5e-05 [-1, 2]",
         "b": "0.3 ± 0.02 [0.1, 0.5]",
         "c": "89 (n 27)",
@@ -183,7 +183,7 @@ def test_numbers_are_set_right(store):
     write_record(
         results, "numbers", {}, tables={"Numbers": table}, rows=[{"row": "x", "values": {}, "cells": ["gone"]}]
     )
-    cells = re.search(r"<tr><th scope=\"row\">slerp.*?</tr>", page(results, outputs), re.DOTALL)
+    cells = re.search(r"<tr><th scope=\"row\">numbers.*?</tr>", page(results, outputs), re.DOTALL)
     assert cells is not None
     classes = [attributes.get("class") for tag, attributes in Parsed(cells[0]).tags if tag in ("th", "td")]
     assert classes == [None, "number", "number", "number", "number", None]
