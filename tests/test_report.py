@@ -289,7 +289,7 @@ def test_program_writes_the_page_and_leaves_other_files_alone(store, capsys):
     [
         (None, "run.py experiment=table2"),
         ("{", "broken.json"),
-        ('{"experiment": "gamma", "title": ""}', "broken.json lacks command"),
+        ('{"experiment": "gamma", "title": ""}', "broken.json lacks axes, command"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, content, message):
