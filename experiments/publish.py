@@ -86,11 +86,17 @@ class Result:
         return {path.split(".")[-2]: get_method(path)(self.rows) for path in paths}
 
     @cached_property
-    def verdicts(self) -> list[Verdict]:
-        judged = judge_claims(self.rows, self.experiment["claims"])
+    def judged(self) -> list[Verdict]:
+        """The experiment's own claims and trends."""
+        verdicts = judge_claims(self.rows, self.experiment["claims"])
         if len(self.axes) == 1:
-            judged += judge_trends(self.rows, self.axes[0], self.experiment["trends"])
-        return judged + [verdict for analysis in self.analyses.values() for verdict in analysis.verdicts]
+            verdicts += judge_trends(self.rows, self.axes[0], self.experiment["trends"])
+        return verdicts
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """These, and those of its analyses."""
+        return self.judged + [verdict for analysis in self.analyses.values() for verdict in analysis.verdicts]
 
 
 def conclude(result: Result, tracker: Tracker, console: Console) -> None:
@@ -167,7 +173,7 @@ def _caption(result: Result) -> str:
     """What the figure shows, and the paper's claims with what holds here."""
     swept = " and ".join(f"`{axis}`" for axis in result.axes)
     shown = f"Over {swept}" if swept else "Each row"
-    judged = "; ".join(f"{v['claim']} ({v['source']}): {v['here']}" for v in result.verdicts)
+    judged = "; ".join(f"{v['claim']} ({v['source']}): {v['here']}" for v in result.judged)
     n = next(iter(result.rows[0].measures.values())).n
     return f"{shown}, {n} pairs, with 95 % intervals.{f' The paper: {judged}.' if judged else ''}"
 

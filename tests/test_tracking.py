@@ -5,6 +5,7 @@ import select
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,8 @@ def read(path: Path) -> list[Record]:
         if 32768 - place % 32768 < 7:  # a header does not cross blocks
             place += 32768 - place % 32768
             continue
+        if place + 7 > len(data):
+            break  # not written to its end yet
         length, kind = struct.unpack_from("<HB", data, place + 4)
         partial += data[place + 7 : place + 7 + length]
         place += 7 + length
@@ -150,7 +153,12 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         (file,) = folder.glob("*.wandb")
-        records = read(file)
+        records: list[Record] = []
+        for _ in range(100):  # wandb's own process may still be writing
+            records = read(file)
+            if any(record.HasField("exit") for record in records):
+                break
+            time.sleep(0.1)
         (self.about,) = [r.run for r in records if r.HasField("run")]
         self.files = folder / "files"
         self.config = {item.key: json.loads(item.value_json) for item in self.about.config.update}
