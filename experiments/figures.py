@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -153,15 +153,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def grid(columns: Mapping[str, Tensor], path: Path, title: str = "") -> None:
+def grid(columns: Sequence[tuple[str, Tensor]], path: Path, title: str = "") -> None:
     """A picture with one column per entry and one row per pair.
 
     Args:
-        columns: heading -> (N, 3, H, W) uint8, all with the same N.
+        columns: headings with (N, 3, H, W) uint8 images, all with the same N.
     """
-    n = len(next(iter(columns.values())))
+    n = len(columns[0][1])
     figure, axes = plt.subplots(n, len(columns), figsize=(1.25 * len(columns), 1.25 * n + 0.6), squeeze=False)
-    for column, (heading, images) in enumerate(columns.items()):
+    for column, (heading, images) in enumerate(columns):
         for row in range(n):
             axis = axes[row][column]
             axis.imshow(images[row].permute(1, 2, 0).numpy(), interpolation="nearest")

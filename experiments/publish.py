@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from hydra.utils import get_method
 from rich.console import Console
+from torch import Tensor
 
 from experiments import figures, tables
 from experiments.analyses import Analysis
@@ -79,6 +80,11 @@ class Result:
     def generated(self) -> list[Row]:
         return [row for row in self.rows if row.generated]
 
+    @property
+    def drawn(self) -> bool:
+        """Are there pictures of no face among the pairs, which have no attributes to come from?"""
+        return any(self.settings[side] or side in self.axes for side in ("originals", "contents"))
+
     @cached_property
     def analyses(self) -> dict[str, Analysis]:
         """What the experiment's own analyses make of the rows, by their names."""
@@ -116,7 +122,8 @@ def publish(result: Result, console: Console) -> dict[str, Any]:
     shown = {result.title: display}
     if result.verdicts:
         shown[VERDICTS] = pd.DataFrame(result.verdicts)
-    shown[SHARES] = tables.shares_frame(result.generated, tables.published("table1")["content"])
+    if not result.drawn:
+        shown[SHARES] = tables.shares_frame(result.generated, tables.published("table1")["content"])
     for analysis in result.analyses.values():
         shown |= {heading: frame.astype(str) for heading, frame in analysis.tables.items()}
 
@@ -181,11 +188,16 @@ def _caption(result: Result) -> str:
 def _write_grid(result: Result) -> str:
     """Write the grid: the first pairs' content and original, and what every row made of them."""
     outputs = Path(result.settings["outputs"])
-    first = result.rows[0].cells[0]
-    pairs = PairPictures(outputs, first.spec["pairs"]["sha256"])
-    n = min(GRID_PAIRS, first.spec["pairs"]["n"])
-    columns = {side[:-1]: pairs.load(side, n) for side in ("contents", "originals")}
-    columns |= {row.name: row.cells[0].images(range(n)) for row in result.generated}
+    columns: list[tuple[str, Tensor]] = []
+    shown = None  # rows of other pairs get their content and original anew
+    for row in result.generated:
+        pairs = row.cells[0].spec["pairs"]
+        n = min(GRID_PAIRS, pairs["n"])
+        if pairs["sha256"] != shown:
+            shown = pairs["sha256"]
+            pictures = PairPictures(outputs, shown)
+            columns += [("content", pictures.load("contents", n)), ("original", pictures.load("originals", n))]
+        columns.append((row.name, row.cells[0].images(range(n))))
     name = f"{result.stem}-grid.png"
     figures.grid(columns, result.folder / name, result.title)
     return name

@@ -205,6 +205,6 @@ def _score(bench: Bench, results: str, cell: Cell, targets: Targets, wrap: Wrap,
     score = bench.score(images, targets, wrap)
     if results == GENERATED:
         few = slice(0, GRID_PAIRS)
-        columns = {"content": bench.contents[few], "original": bench.originals[few], "result": images[few]}
+        columns = [("content", bench.contents[few]), ("original", bench.originals[few]), ("result", images[few])]
         grid(columns, cell.directory / "grid.png", cell.label)
     cell.finish(score.record(), score.per_pair, made_by)

@@ -145,6 +145,8 @@ def settings(root: Path, **experiment: Any) -> dict[str, Any]:
     return {
         "experiment": {"name": "gamma", "title": "Fig. 7", **empty, **experiment},
         "profile": "procfaces",
+        "originals": None,
+        "contents": None,
         "scale": {"pairs": N, "steps": 5, "reference": 10},
         "results": str(root / "results"),
         "outputs": str(root),
