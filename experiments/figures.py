@@ -26,7 +26,7 @@ from injectfusion.files import write_atomic
 # Wong 2011: told apart by colorblind readers too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 METRICS = ("fd", "id", "gram")
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -105,7 +105,8 @@ def _heat_maps(rows: Sequence[Row], axes: Sequence[str]) -> Figure:
             ].value
         lower = rows[0].measures[metric].metric.direction == "lower"
         image = drawn.imshow(values, origin="lower", aspect="auto", cmap="viridis" if lower else "viridis_r")
-        dark = image.norm(values) if lower else 1 - image.norm(values)
+        scaled = np.asarray(image.norm(values), dtype=float)
+        dark = scaled if lower else 1 - scaled
         for i, j in np.argwhere(np.isfinite(values)):
             color = "white" if dark[i, j] < 0.5 else "black"
             drawn.text(j, i, f"{values[i, j]:.3g}", ha="center", va="center", color=color, fontsize=7)

@@ -42,8 +42,8 @@ def compare(committed: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for row in first.index:
         for metric in metrics:
-            value, low, high = (float(first.at[row, f"{metric}{suffix}"]) for suffix in ("", "_low", "_high"))
-            new = float(second.at[row, metric])
+            value, low, high = (float(first[f"{metric}{suffix}"][row]) for suffix in ("", "_low", "_high"))
+            new = float(second[metric][row])
             lines.append((row, metric, value, low, high, new, low <= new <= high))
     return pd.DataFrame(lines, columns=["row", "metric", "committed", "low", "high", "again", "agrees"])
 

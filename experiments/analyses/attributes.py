@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -30,8 +31,8 @@ def analyse(rows: Sequence[Row]) -> Analysis:
         for offset, color, source in zip((-0.15, 0.15), COLORS, attributes.SOURCES, strict=False):
             shares = _of(row.shares, source)
             for place, name in enumerate(users):
-                if name in shares.index and shares.loc[name, "n"] > 0:
-                    share = shares.loc[name]
+                if name in shares and shares[name]["n"] > 0:
+                    share = shares[name]
                     panel.plot([share["low"], share["high"]], [place + offset] * 2, color=color, lw=1.4)
                     panel.plot(share["share"], place + offset, "o", ms=4.5, color=color)
             panel.plot([], [], "o-", color=color, label=_SPOKEN[source])
@@ -49,28 +50,30 @@ def analyse(rows: Sequence[Row]) -> Analysis:
     return Analysis(tables, {"attributes": Picture(figure, caption)}, verdicts)
 
 
-def _of(shares: pd.DataFrame, source: str) -> pd.DataFrame:
-    return shares[shares["source"] == source].set_index("attribute")
+def _of(shares: pd.DataFrame, source: str) -> dict[str, dict[str, Any]]:
+    """The lines of a source by attribute."""
+    lines: list[dict[str, Any]] = shares[shares["source"] == source].to_dict("records")  # type: ignore[assignment]
+    return {line["attribute"]: line for line in lines}
 
 
 def _table(row: Row, users: dict[str, float]) -> pd.DataFrame:
     """One line per attribute: both shares from content and from the original in per cent, n, and their agreement."""
-    agreement = attributes.agreement(row.per_pair).set_index("attribute")
+    agreement = {line["attribute"]: line for line in attributes.agreement(row.per_pair).to_dict("records")}
     lines = []
     for name, share in users.items():
         line = {"attribute": name}
         for source in reversed(attributes.SOURCES):
             shares = _of(row.shares, source)
-            if name not in shares.index:
+            if name not in shares:
                 continue
-            found = shares.loc[name]
+            found = shares[name]
             kept = found["n"] > 0
             text = f"{100 * found['share']:.0f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]" if kept else ""
             line |= {f"content, {_SPOKEN[source]}": text}
             line |= {f"original, {_SPOKEN[source]}": f"{100 - 100 * found['share']:.0f}" if kept else ""}
             line |= {f"n, {_SPOKEN[source]}": str(int(found["n"]))}
-        if name in agreement.index:
-            agreed = agreement.loc[name]
+        if name in agreement:
+            agreed = agreement[name]
             line["CLIP agrees with truth"] = f"{100 * agreed['agreement']:.0f} of n {int(agreed['n'])}"
         lines.append(line | {"content, paper's users": f"{100 * share:.0f}"})
     return pd.DataFrame(lines)
@@ -81,7 +84,7 @@ def _verdicts(row: Row, users: dict[str, float]) -> list[Verdict]:
     shares = _of(row.shares, "truth" if known else "clip")
     verdicts = []
     for name, users_share in users.items():
-        share = shares.loc[name]
+        share = shares[name]
         if not share["n"] > 0:
             continue
         side = "content" if users_share > 0.5 else "original"

@@ -36,7 +36,8 @@ def traces(row: Row) -> pd.DataFrame:
     frames, first = [], 0
     for cell in row.cells:
         n = cell.spec["pairs"]["n"]
-        frames.append(cell.traces(range(n)).assign(pair=lambda frame, first=first: frame["pair"] + first))
+        frame = cell.traces(range(n))
+        frames.append(frame.assign(pair=frame["pair"] + first))
         first += n
     return pd.concat(frames).sort_values(["pair", "t"], ascending=[True, False], ignore_index=True)
 
