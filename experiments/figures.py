@@ -138,7 +138,8 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One legend for some panels, below the data."""
     found = [axis.get_legend_handles_labels() for axis in axes]
     handles, labels = (list(chain.from_iterable(part)) for part in zip(*found, strict=True))
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
+    columns = min(len(labels), max(1, int(figure.get_figwidth() / 2.1)))  # a label takes about 2 inches
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def _label(row: Row, metric: str) -> str:

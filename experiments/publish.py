@@ -86,10 +86,9 @@ class Result:
         return any(self.settings[side] or side in self.axes for side in ("originals", "contents"))
 
     @cached_property
-    def analyses(self) -> dict[str, Analysis]:
-        """What the experiment's own analyses make of the rows, by their names."""
-        paths = self.experiment["analyses"]
-        return {path.split(".")[-2]: get_method(path)(self.rows) for path in paths}
+    def analyses(self) -> list[Analysis]:
+        """What the experiment's own analyses make of the rows."""
+        return [get_method(path)(self.rows) for path in self.experiment["analyses"]]
 
     @cached_property
     def judged(self) -> list[Verdict]:
@@ -102,7 +101,7 @@ class Result:
     @property
     def verdicts(self) -> list[Verdict]:
         """These, and those of its analyses."""
-        return self.judged + [verdict for analysis in self.analyses.values() for verdict in analysis.verdicts]
+        return self.judged + [verdict for analysis in self.analyses for verdict in analysis.verdicts]
 
 
 def conclude(result: Result, tracker: Tracker, console: Console) -> None:
@@ -124,7 +123,7 @@ def publish(result: Result, console: Console) -> dict[str, Any]:
         shown[VERDICTS] = pd.DataFrame(result.verdicts)
     if not result.drawn:
         shown[SHARES] = tables.shares_frame(result.generated, tables.published("table1")["content"])
-    for analysis in result.analyses.values():
+    for analysis in result.analyses:
         shown |= {heading: frame.astype(str) for heading, frame in analysis.tables.items()}
 
     pictures = _write_figures(result)
@@ -168,9 +167,8 @@ def _write_figures(result: Result) -> list[dict[str, str]]:
     drawn = {}
     if len(result.generated) > 1:
         drawn[result.stem] = figures.Picture(figures.overview(result.generated, result.axes), _caption(result))
-    for name, analysis in result.analyses.items():
-        for part, picture in analysis.figures.items():
-            drawn[f"{result.stem}-{name if part == name else f'{name}-{part}'}"] = picture
+    for analysis in result.analyses:
+        drawn |= {f"{result.stem}-{part}": picture for part, picture in analysis.figures.items()}
     for name, picture in drawn.items():
         figures.write(picture.figure, result.folder / name)
     return [{"file": name, "caption": picture.caption} for name, picture in drawn.items()]

@@ -225,7 +225,7 @@ def test_correlation(tmp_path, plain, replaced, added, spherical, expected):
         assert float(table.loc[name, "(5), mean over t"].split()[0]) == pytest.approx(r, abs=1e-3)
         assert float(table.loc[name, "(6), mean over t"]) == pytest.approx(-r / (N - 1), rel=0.02)
     assert table.loc["reconstruction", "t"] == "999..0" and table.loc["slerp", "t"] == "999..400"
-    assert drawn(analysis.figures["correlation"], tmp_path / "correlation.svg")
+    assert drawn(analysis.figures["norms"], tmp_path / "norms.svg")
 
 
 def test_correlation_is_judged_with_the_rows_there_are(tmp_path):
@@ -319,7 +319,7 @@ def test_cumulative(tmp_path):
         assert float(line["h~ of the n-th injection"].split()[0]) == pytest.approx(share, abs=1e-3)
         assert float(line["less (13)"]) == pytest.approx(0, abs=1e-3)
     assert table.iloc[-1]["less (13)"] == f"{0.1 - cumulative_share(0.1, 4):+.3f}"
-    assert drawn(analysis.figures["cumulative"], tmp_path / "cumulative.svg")
+    assert drawn(analysis.figures["share"], tmp_path / "share.svg")
 
 
 def test_cumulative_needs_rows_that_inject(tmp_path):

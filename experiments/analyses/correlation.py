@@ -37,7 +37,7 @@ def analyse(rows: Sequence[Row]) -> Analysis:
     verdicts = _verdicts(same, different)
     return Analysis(
         tables={"Correlation of the norms of h and its skip": _table(same, different)},
-        figures={"correlation": Picture(_figure(same, different), f"{_CAPTION} {curves.judged(verdicts)}")},
+        figures={"norms": Picture(_figure(same, different), f"{_CAPTION} {curves.judged(verdicts)}")},
         verdicts=verdicts,
     )
 

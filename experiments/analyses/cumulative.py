@@ -40,7 +40,7 @@ def analyse(rows: Sequence[Row]) -> Analysis:
     caption = f"{_CAPTION} {curves.judged(verdicts)}"
     return Analysis(
         tables={"Share of content after n injections": _table(own, edited, predicted)},
-        figures={"cumulative": Picture(_figure(own, predicted), caption)},
+        figures={"share": Picture(_figure(own, predicted), caption)},
         verdicts=verdicts,
     )
 
