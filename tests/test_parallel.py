@@ -142,12 +142,16 @@ def test_a_launcher_runs_every_point_in_another_process(launcher, tmp_path):
     assert "run.py" not in {job["program"] for job in jobs}
 
 
-def test_joblib_shares_the_cores_and_passes_errors_on(tmp_path):
-    points = ["method.gamma=0.1", "method.t_edit=400,999"]
+def test_joblib_shares_the_cores(tmp_path):
+    done = run(tmp_path, "experiment=gamma", "method.gamma=0.1,0.5", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert done.returncode == 0, done.stderr
+    assert {job["threads"] for job in noted(tmp_path)} == {max(joblib.cpu_count() // 2, 1)}
+
+
+def test_joblib_passes_errors_on(tmp_path):
+    points = ["method.gamma=0.1", "method.t_edit=400,999"]  # the failing point ends the other one, wherever that is
     done = run(tmp_path, "experiment=gamma", *points, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert (done.returncode, done.stderr) == (2, "error: method.t_edit is 999\n")
-    (job,) = noted(tmp_path)
-    assert job["threads"] == max(joblib.cpu_count() // 2, 1)
 
 
 def test_the_last_line_of_a_submitted_job_is_passed_on():
