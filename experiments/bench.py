@@ -54,6 +54,7 @@ class Bench:
         frechet.require(config.scale.reference, self.encoders.features.dimension, "reference images (scale.reference)")
         self._ids = self.data.pairs(config.scale.pairs)
         self._targets: Targets | None = None
+        self._latents: dict[tuple[str, str], cache.LatentCache] = {}
 
     @classmethod
     def of(cls, config: DictConfig, device: str) -> Bench:
@@ -141,14 +142,16 @@ class Bench:
         return Cell(self.outputs / "cells", methods.label(method), spec)
 
     def invert(self, method: Mapping[str, Any], advance: Callable[[int], None]) -> cache.LatentCache:
-        """The latent cache with everything in it that a method needs."""
-        steps, source = self._config.scale.steps, method["content_source"]
-        backbone = self.backbone_of(method)
-        latents = cache.LatentCache(
-            self.outputs / "cache/latents", backbone, self._backbone_sha, steps, source, self._device
-        )
-        latents.fill(self.pairs.images, self._config.batch_size, advance)
-        return latents
+        """The latent cache with everything in it that a method needs; filled once for all methods that share it."""
+        site, source = methods.site(method), method["content_source"]
+        if (site, source) not in self._latents:
+            steps, backbone = self._config.scale.steps, self.backbone_of(method)
+            latents = cache.LatentCache(
+                self.outputs / "cache/latents", backbone, self._backbone_sha, steps, source, self._device
+            )
+            latents.fill(self.pairs.images, self._config.batch_size, advance)
+            self._latents[site, source] = latents
+        return self._latents[site, source]
 
     def fill(
         self,

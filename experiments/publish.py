@@ -213,7 +213,7 @@ def _provenance(rows: Sequence[Row]) -> str:
     made: dict[str, list[str]] = {}
     cells = [cell for row in rows for cell in row.cells]
     for cell in cells:
-        record = json.loads((cell.directory / "provenance.json").read_text())
+        record = cell.provenance()
         dirty = " (with uncommitted changes)" if record["dirty"] else ""
         packages = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
         text = (

@@ -242,7 +242,7 @@ def _views(record: Mapping[str, Any], outputs: Path, pairs: int, pictures: Pictu
 
 
 def _view(cells: Mapping[str, Cell], folders: Sequence[Path], n: int, pictures: Pictures) -> View:
-    scores = {name: pd.read_parquet(cell.directory / "per_pair.parquet") for name, cell in cells.items()}
+    scores = {name: cell.per_pair() for name, cell in cells.items()}
     first = next(iter(scores.values()))
     sources = [source for source in ("truth", "clip") if any(c.startswith(f"{source}/") for c in first.columns)]
     attributes = list(dict.fromkeys(name.partition("/")[2] for name in first.columns if "/" in name))

@@ -127,6 +127,15 @@ class Cell:
         result: dict[str, Any] = json.loads((self.directory / "metrics.json").read_text())
         return result
 
+    def per_pair(self) -> pd.DataFrame:
+        """Every metric of every pair."""
+        return pd.read_parquet(self.directory / "per_pair.parquet")
+
+    def provenance(self) -> dict[str, Any]:
+        """As the function `provenance` gave it where the cell was made."""
+        result: dict[str, Any] = json.loads((self.directory / "provenance.json").read_text())
+        return result
+
     def _image_path(self, index: int) -> Path:
         return self.directory / "images" / f"{index:05d}.png"
 

@@ -64,7 +64,7 @@ class Row:
     @cached_property
     def per_pair(self) -> pd.DataFrame:
         """Every metric of every pair, of all seeds."""
-        return pd.concat([pd.read_parquet(cell.directory / "per_pair.parquet") for cell in self.cells])
+        return pd.concat([cell.per_pair() for cell in self.cells])
 
     @cached_property
     def shares(self) -> pd.DataFrame:

@@ -6,14 +6,11 @@ or `python -m experiments.dashboard` afterwards.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pandas as pd
 
 from experiments.files import digest
 from experiments.store import Cell
@@ -81,7 +78,7 @@ class WandbTracker(Tracker):
 
     def cell(self, experiment: str, row: Row) -> None:
         for cell in row.cells:
-            made_by = json.loads((cell.directory / "provenance.json").read_text())
+            made_by = cell.provenance()
             name = row.name if len(row.cells) == 1 else f"{row.name}, seed {made_by['seed']}"
             about = {"experiment": experiment, "row": row.name, "series": row.series, "cell": cell.directory.name}
             self._log(
@@ -234,7 +231,7 @@ def _log_cell(run: wandb.Run, row: Row, cell: Cell) -> None:
         run.define_metric(name, step_metric=next(iter(axes), None))
     run.log({**axes, **numbers})
 
-    per_pair = pd.read_parquet(cell.directory / "per_pair.parquet").rename_axis("pair").reset_index()
+    per_pair = cell.per_pair().rename_axis("pair").reset_index()
     per_pair = per_pair.astype(object).where(per_pair.notna(), None)
     media: dict[str, Any] = {"per_pair": wandb.Table(dataframe=per_pair)}
     if (grid := cell.directory / "grid.png").exists():

@@ -17,16 +17,6 @@ from injectfusion.schedule import linear_alpha_cumprod, timesteps
 STEPS = 8
 
 
-def test_split_halves_make_the_whole_network(backbone, images):
-    features = backbone.encode(images, 500)
-    whole = backbone.unet(images, 500).sample
-    torch.testing.assert_close(backbone.decode(features), whole)
-    torch.testing.assert_close(backbone.decode(features, features.h), whole)
-    stacked = backbone.decode(features.repeat(2), torch.cat([features.h, 2 * features.h]))
-    torch.testing.assert_close(stacked[:4], whole)
-    assert not torch.allclose(stacked[4:], whole)
-
-
 def test_learned_variance_is_dropped(images):
     unet = tiny_unet(channels_out=6)
     eps = UNetBackbone(unet, linear_alpha_cumprod()).decode(

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from experiments.analyses import Analysis
-from experiments.figures import COLORS, Picture, panels
+from experiments.figures import COLORS, Picture, legend, panels
 from experiments.tables import Row
 from experiments.verdicts import Verdict, verdict
 from injectfusion.errors import UserError
@@ -202,7 +202,7 @@ def _bars(found: Sequence[_Local]) -> Figure:
     axes.grid(visible=False, axis="x")
     axes.set_axisbelow(True)
     axes.set_ylabel("change per pixel, 1/255")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    legend(figure, [axes])
     return figure
 
 
