@@ -156,21 +156,27 @@ def _is_number(value: Any) -> bool:
 
 
 def grid(columns: Sequence[tuple[str, Tensor]], path: Path, title: str = "") -> None:
-    """A picture with one column per entry and one row per pair.
+    """A picture with one column per entry and one row per pair; small images are enlarged by a whole factor.
 
     Args:
-        columns: headings with (N, 3, H, W) uint8 images, all with the same N.
+        columns: headings with (N, 3, H, W) uint8 images, all with the same N, H and W.
     """
-    n = len(columns[0][1])
-    figure, axes = plt.subplots(n, len(columns), figsize=(1.25 * len(columns), 1.25 * n + 0.6), squeeze=False)
+    n, _, height, width = columns[0][1].shape
+    factor = max(1, 128 // max(height, width))
+    gap, head = 6, 56  # pixels between the images, and above them for title and headings
+    tile_x, tile_y = width * factor + gap, height * factor + gap
+    size_x, size_y = gap + tile_x * len(columns), head + tile_y * n
+    figure = Figure(figsize=(size_x / 100, size_y / 100), dpi=100)
+    canvas = np.full((size_y, size_x, 3), 255, np.uint8)
     for column, (heading, images) in enumerate(columns):
+        left = gap + tile_x * column
+        pixels = images.permute(0, 2, 3, 1).numpy().repeat(factor, axis=1).repeat(factor, axis=2)
         for row in range(n):
-            axis = axes[row][column]
-            axis.imshow(images[row].permute(1, 2, 0).numpy(), interpolation="nearest")
-            axis.set_axis_off()
-            if row == 0:
-                axis.set_title(textwrap.fill(_spoken(heading), 16), fontsize=9)
-    figure.suptitle(title, fontsize=11)
-    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.99))
-    write_atomic(path, lambda p: figure.savefig(p, dpi=130))
-    plt.close(figure)
+            top = head + tile_y * row
+            canvas[top : top + tile_y - gap, left : left + tile_x - gap] = pixels[row]
+        text = textwrap.fill(_spoken(heading), 20, break_long_words=False)
+        center = (left + (tile_x - gap) / 2) / size_x
+        figure.text(center, 1 - (head - 4) / size_y, text, ha="center", va="bottom", fontsize=8, linespacing=1.1)
+    figure.figimage(canvas)
+    figure.text(0.5, 1 - 6 / size_y, title, ha="center", va="top", fontsize=9)
+    write_atomic(path, lambda p: figure.savefig(p, dpi=100, pil_kwargs={"optimize": True}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
+from PIL import Image
 
 from experiments.cli import explain
 from experiments.records import records
@@ -29,7 +31,6 @@ from injectfusion.files import write_atomic
 PAIRS = 12
 _VERDICT = ("claim", "source", "difference", "here")  # columns of a table of verdicts
 _NUMBER = re.compile(r"([+-]?\d[\d.]*(e[+-]?\d+)?( ?%)?( ± \S+)?( \[.*\]| \(n \d+\))?|nan|-|)")
-_MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 _ORDER = (  # the paper's; what is not named here follows
     "table1",
     "table2",
@@ -177,7 +178,14 @@ class Pictures:
 
 
 def data_uri(path: Path) -> str:
-    return f"data:{_MEDIA[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    """An SVG as it is, a PNG as WebP: it looks the same in a fourth of the bytes."""
+    if path.suffix == ".svg":
+        media, content = "svg+xml", path.read_bytes()
+    else:
+        stream = io.BytesIO()
+        Image.open(path).convert("RGB").save(stream, "WEBP", quality=85, method=6)
+        media, content = "webp", stream.getvalue()
+    return f"data:image/{media};base64,{base64.b64encode(content).decode()}"
 
 
 def split_interval(text: str) -> tuple[str, str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from procfaces.attributes import ATTRIBUTES, Faces
 
+PHRASES = tuple(phrase for attribute in ATTRIBUTES for phrase in (attribute.high, attribute.low))
 TEMPLATES = ("a face with {}", "a portrait of a person with {}", "a drawing of someone with {}", "{}")
 
 
@@ -15,6 +18,11 @@ def prompts(phrase: str) -> list[str]:
     Prompt ensembling, Radford et al. 2021, section 3.1.4.
     """
     return [template.format(phrase) for template in TEMPLATES]
+
+
+def listed(phrases: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
 
 def captions(faces: Faces, generator: torch.Generator) -> list[str]:
@@ -29,7 +37,6 @@ def captions(faces: Faces, generator: torch.Generator) -> list[str]:
         count = len(ATTRIBUTES) if every else int(torch.randint(1, len(ATTRIBUTES) + 1, (), generator=generator))
         chosen = torch.randperm(len(ATTRIBUTES), generator=generator)[:count].tolist()
         phrases = [ATTRIBUTES[i].high if row[i] else ATTRIBUTES[i].low for i in chosen]
-        listed = phrases[0] if count == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
         template = TEMPLATES[int(torch.randint(len(TEMPLATES), (), generator=generator))]
-        texts.append(template.format(listed))
+        texts.append(template.format(listed(phrases)))
     return texts

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from open_clip import SimpleTokenizer
 from torch import nn
 
 from injectfusion.errors import UserError
 from procfaces.attributes import ATTRIBUTES, sample_faces
-from procfaces.captions import captions
-from procfaces.networks import WEIGHTS, load
+from procfaces.captions import captions, prompts
+from procfaces.networks import WEIGHTS, load, tokenize
+from procfaces.networks.clip import VOCABULARY
 from procfaces.recipes import RECIPES, Recipe
 from procfaces.train import export, train
 
@@ -94,6 +96,17 @@ def test_captions_are_true_and_follow_their_generator() -> None:
             wrong = attribute.low if high else attribute.high
             assert wrong not in text.replace("bare eyes without glasses", "bare eyes") or wrong == attribute.low
         assert any(attribute.high in text for text in texts)
+
+
+def test_every_caption_and_prompt_can_be_tokenized_and_no_other_word() -> None:
+    texts = captions(sample_faces(range(200)), torch.Generator().manual_seed(0))
+    texts += [prompt for attribute in ATTRIBUTES for prompt in prompts(attribute.high) + prompts(attribute.low)]
+    tokens = tokenize(texts)
+    whole = SimpleTokenizer(context_length=tokens.shape[1])(texts)
+    assert torch.equal(VOCABULARY[tokens], whole)
+    assert torch.equal(tokens.argmax(dim=1), whole.argmax(dim=1))  # the end of the text stays the largest token
+    with pytest.raises(UserError, match="every word of 'a face with a beard'"):
+        tokenize(["a face", "a face with a beard"])
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from open_clip import CLIP, SimpleTokenizer
 from torch import Tensor
 
+from injectfusion.errors import UserError
+from procfaces.captions import PHRASES, TEMPLATES, listed
+
 CONTEXT_LENGTH = 48
 EMBEDDING = 64
-# A narrow text tower: its token embedding (49,408 tokens) is most of the file.
+
+_tokenizer = SimpleTokenizer(context_length=CONTEXT_LENGTH)
+# Of CLIP's 49,408 tokens those of which captions are made. Rising, as the model takes a text's largest for its end.
+VOCABULARY = torch.cat([_tokenizer([text]) for text in (*TEMPLATES, *PHRASES, listed(PHRASES[:3]))]).unique()
+
 CLIP_CONFIG = {
     "embed_dim": EMBEDDING,
     "vision_cfg": {"image_size": 64, "layers": (1, 1, 1, 1), "width": 16, "head_width": 64},
-    "text_cfg": {"context_length": CONTEXT_LENGTH, "width": 48, "heads": 4, "layers": 2},
+    "text_cfg": {
+        "context_length": CONTEXT_LENGTH,
+        "vocab_size": len(VOCABULARY),
+        "width": 48,
+        "heads": 4,
+        "layers": 2,
+    },
 }
-
-_tokenizer = SimpleTokenizer(context_length=CONTEXT_LENGTH)
 
 
 def build() -> CLIP:
@@ -25,5 +37,14 @@ def build() -> CLIP:
 
 
 def tokenize(texts: Sequence[str]) -> Tensor:
-    """N texts -> (N, 48) int64 tokens, longer texts cut off."""
-    return _tokenizer(list(texts))
+    """N texts -> (N, 48) int64 tokens, longer texts cut off.
+
+    Raises:
+        UserError: a text has a word that no caption has.
+    """
+    tokens = _tokenizer(list(texts))
+    known = torch.isin(tokens, VOCABULARY)
+    if not known.all():
+        text = texts[int((~known).any(dim=1).nonzero()[0])]
+        raise UserError(f"the embedded CLIP does not know every word of '{text}'; it knows those of its captions only")
+    return torch.searchsorted(VOCABULARY, tokens)
