@@ -23,10 +23,11 @@ _VERSION = 1
 
 
 def fingerprint(backbone: Backbone) -> str:
-    """sha256 of a backbone's weights and noise schedule."""
+    """sha256 of a backbone's weights, of its noise schedule, and of what it predicts."""
     assert isinstance(backbone, nn.Module)
     state = backbone.state_dict()
-    return digest(sorted(state), *(state[name] for name in sorted(state)), backbone.alpha_cumprod)
+    velocity = getattr(backbone, "velocity", False)
+    return digest(sorted(state), *(state[name] for name in sorted(state)), backbone.alpha_cumprod, velocity)
 
 
 class LatentCache:

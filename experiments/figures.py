@@ -155,28 +155,30 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def grid(columns: Sequence[tuple[str, Tensor]], path: Path, title: str = "") -> None:
-    """A picture with one column per entry and one row per pair; small images are enlarged by a whole factor.
+def grid(lines: Sequence[Sequence[tuple[str, Tensor]]], path: Path, title: str = "") -> None:
+    """A picture with a column for each entry and a row for each pair; small images are enlarged by a whole factor.
 
     Args:
-        columns: headings with (N, 3, H, W) uint8 images, all with the same N, H and W.
+        lines: of columns, each below the one before: headings with (N, 3, H, W) uint8 images, all of the same shape.
     """
-    n, _, height, width = columns[0][1].shape
+    n, _, height, width = lines[0][0][1].shape
     factor = max(1, 128 // max(height, width))
-    gap, head = 6, 56  # pixels between the images, and above them for title and headings
+    top, head, gap = 20, 44, 6  # pixels: the title, the headings above each line, between images
     tile_x, tile_y = width * factor + gap, height * factor + gap
-    size_x, size_y = gap + tile_x * len(columns), head + tile_y * n
+    line_y = head + tile_y * n
+    size_x, size_y = gap + tile_x * max(map(len, lines)), top + line_y * len(lines)
     figure = Figure(figsize=(size_x / 100, size_y / 100), dpi=100)
     canvas = np.full((size_y, size_x, 3), 255, np.uint8)
-    for column, (heading, images) in enumerate(columns):
-        left = gap + tile_x * column
-        pixels = images.permute(0, 2, 3, 1).numpy().repeat(factor, axis=1).repeat(factor, axis=2)
-        for row in range(n):
-            top = head + tile_y * row
-            canvas[top : top + tile_y - gap, left : left + tile_x - gap] = pixels[row]
-        text = textwrap.fill(_spoken(heading), 20, break_long_words=False)
-        center = (left + (tile_x - gap) / 2) / size_x
-        figure.text(center, 1 - (head - 4) / size_y, text, ha="center", va="bottom", fontsize=8, linespacing=1.1)
+    for line, columns in enumerate(lines):
+        y = top + line_y * line + head
+        for column, (heading, images) in enumerate(columns):
+            x = gap + tile_x * column
+            for row, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
+                tile = canvas[y + tile_y * row :, x:][: tile_y - gap, : tile_x - gap]
+                tile[:] = image.repeat(factor, axis=0).repeat(factor, axis=1)
+            text = textwrap.fill(_spoken(heading), 20, break_long_words=False)
+            place = ((x + (tile_x - gap) / 2) / size_x, 1 - (y - 4) / size_y)
+            figure.text(*place, text, ha="center", va="bottom", fontsize=8, linespacing=1.1)
     figure.figimage(canvas)
-    figure.text(0.5, 1 - 6 / size_y, title, ha="center", va="top", fontsize=9)
-    write_atomic(path, lambda p: figure.savefig(p, dpi=100, pil_kwargs={"optimize": True}))
+    figure.text(0.5, 1 - 4 / size_y, title, ha="center", va="top", fontsize=9)
+    write_atomic(path, lambda p: figure.savefig(p, pil_kwargs={"optimize": True}))

@@ -29,6 +29,7 @@ _UNNAMED = ("experiment", "device", "batch_size", "outputs", "results", "assets"
 VERDICTS = "What the paper says, and what holds here"
 SHARES = "How often an attribute comes from the content, % of the pairs that differ in it"
 GRID_PAIRS = 5
+GRID_COLUMNS = 16  # of a line; rows of the same pairs stay together
 
 
 def naming(overrides: Sequence[str]) -> list[str]:
@@ -186,18 +187,23 @@ def _caption(result: Result) -> str:
 def _write_grid(result: Result) -> str:
     """Write the grid: the first pairs' content and original, and what every row made of them."""
     outputs = Path(result.settings["outputs"])
-    columns: list[tuple[str, Tensor]] = []
-    shown = None  # rows of other pairs get their content and original anew
+    sets: dict[str, list[tuple[str, Tensor]]] = {}  # rows of the same pairs, after these pairs' own images
     for row in result.generated:
         pairs = row.cells[0].spec["pairs"]
         n = min(GRID_PAIRS, pairs["n"])
-        if pairs["sha256"] != shown:
-            shown = pairs["sha256"]
-            pictures = PairPictures(outputs, shown)
-            columns += [("content", pictures.load("contents", n)), ("original", pictures.load("originals", n))]
-        columns.append((row.name, row.cells[0].images(range(n))))
+        if pairs["sha256"] not in sets:
+            pictures = PairPictures(outputs, pairs["sha256"])
+            own = [(side, pictures.load(f"{side}s", n)) for side in ("content", "original")]
+            sets[pairs["sha256"]] = own
+        sets[pairs["sha256"]].append((row.name, row.cells[0].images(range(n))))
+    lines: list[list[tuple[str, Tensor]]] = []
+    for columns in sets.values():
+        if lines and len(lines[-1]) + len(columns) <= GRID_COLUMNS:
+            lines[-1] += columns
+        else:
+            lines.append(columns)
     name = f"{result.stem}-grid.png"
-    figures.grid(columns, result.folder / name, result.title)
+    figures.grid(lines, result.folder / name, result.title)
     return name
 
 

@@ -206,5 +206,5 @@ def _score(bench: Bench, results: str, cell: Cell, targets: Targets, wrap: Wrap,
     if results == GENERATED:
         few = slice(0, GRID_PAIRS)
         columns = [("content", bench.contents[few]), ("original", bench.originals[few]), ("result", images[few])]
-        grid(columns, cell.directory / "grid.png", cell.label)
+        grid([columns], cell.directory / "grid.png", cell.label)
     cell.finish(score.record(), score.per_pair, made_by)

@@ -44,7 +44,7 @@ def run(config: DictConfig) -> None:
         for name, image in _pair(model, settings, method, pair, i).items():
             columns.setdefault(name, []).append(image)
     picture = Path(config.results) / f"{stem(config.experiment.name, HydraConfig.get().overrides.task)}.png"
-    grid([(name, torch.cat(images)) for name, images in columns.items()], picture, config.experiment.title)
+    grid([[(name, torch.cat(images)) for name, images in columns.items()]], picture, config.experiment.title)
     console.print(f"written: {picture}", highlight=False, soft_wrap=True)
 
 

@@ -15,6 +15,11 @@ def predict_x0(x_t: Tensor, eps: Tensor, a_t: float) -> Tensor:
     return (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
 
 
+def eps_of_velocity(v: Tensor, x_t: Tensor, a_t: float) -> Tensor:
+    """eps from v = sqrt(a_t) eps - sqrt(1 - a_t) x_0 (Salimans and Ho 2022, appendix D)."""
+    return math.sqrt(a_t) * v + math.sqrt(1 - a_t) * x_t
+
+
 def sigma(a_t: float, a_prev: float, eta: float) -> float:
     """Standard deviation of the noise that a step adds; 0 for eta = 0 and for the last step (a_prev = 1)."""
     return eta * math.sqrt((1 - a_prev) / (1 - a_t) * max(0.0, 1 - a_t / a_prev))

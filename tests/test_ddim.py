@@ -53,6 +53,13 @@ def test_step_with_the_true_noise_follows_the_forward_process():
     torch.testing.assert_close(ddim.step(x_t, eps, a_t, 1.0), x_0)
 
 
+def test_velocity_of_the_forward_process_gives_its_noise():
+    x_0, eps, a_t = batch(0), batch(1), 0.3
+    x_t = a_t**0.5 * x_0 + (1 - a_t) ** 0.5 * eps
+    v = a_t**0.5 * eps - (1 - a_t) ** 0.5 * x_0
+    torch.testing.assert_close(ddim.eps_of_velocity(v, x_t, a_t), eps)
+
+
 def test_step_there_and_back_is_the_identity():
     x, eps = batch(0).double(), batch(1).double()
     torch.testing.assert_close(ddim.step(ddim.step(x, eps, 0.8, 0.4), eps, 0.4, 0.8), x)

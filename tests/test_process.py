@@ -44,6 +44,18 @@ def test_network_behind_a_haar_transform_sees_and_gives_coefficients():
     torch.testing.assert_close(haar(network.decode(network.encode(x, 7))), unet(haar(x), 7).sample)
 
 
+def test_prediction_of_v_becomes_eps_with_the_latent_that_was_encoded(images):
+    unet, alpha_cumprod = tiny_unet(), linear_alpha_cumprod(16)
+    network = UNetBackbone(unet, alpha_cumprod, velocity=True)
+    features = network.encode(images, 700)
+    a_t = alpha_cumprod[700].item()
+    expected = a_t**0.5 * unet(images, 700).sample + (1 - a_t) ** 0.5 * images
+    torch.testing.assert_close(network.decode(features), expected)
+    torch.testing.assert_close(network.decode(features.repeat(2)), torch.cat([expected, expected]))
+    moved = network.at("decoder1")
+    torch.testing.assert_close(moved.decode(moved.encode(images, 700)), expected)
+
+
 def test_inversion_keeps_every_evaluated_timestep_but_the_last(backbone, images):
     found = invert(backbone, images, STEPS)
     assert found.timesteps == tuple(timesteps(STEPS)[:-1])

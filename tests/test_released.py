@@ -179,5 +179,7 @@ def test_folders_that_are_no_diffusers_unet(tmp_path):
         load_pretrained(str(tmp_path / "sound"))
     TINY.build().save_pretrained(tmp_path / "v")
     DDPMScheduler(prediction_type="v_prediction").save_pretrained(tmp_path / "v")
-    with pytest.raises(UserError, match="predicts v_prediction"):
+    assert load_pretrained(str(tmp_path / "v")).velocity
+    DDPMScheduler(prediction_type="sample").save_pretrained(tmp_path / "v")
+    with pytest.raises(UserError, match="predicts sample; known: epsilon, v_prediction"):
         load_pretrained(str(tmp_path / "v"))

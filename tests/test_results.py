@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from experiments import figures
@@ -209,3 +210,15 @@ def test_results_without_a_record_name_the_command_that_makes_one(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(UserError, match=r"broken\.json"):
         records(tmp_path)
+
+
+def test_grid_shows_every_pixel_enlarged_by_a_whole_factor(tmp_path):
+    random = torch.Generator().manual_seed(0)
+    images = [torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8, generator=random) for _ in range(3)]
+    figures.grid([[("content", images[0]), ("slerp", images[1])], [("lerp", images[2])]], tmp_path / "grid.png", "two")
+    with Image.open(tmp_path / "grid.png") as file:
+        picture = np.asarray(file.convert("RGB"))
+    for image in torch.cat(images).permute(0, 2, 3, 1).numpy():
+        large = image.repeat(2, axis=0).repeat(2, axis=1)
+        corners = np.argwhere((picture[:-127, :-127] == large[0, 0]).all(axis=2))
+        assert any((picture[y : y + 128, x : x + 128] == large).all() for y, x in corners)

@@ -153,6 +153,21 @@ def test_a_users_own_blend_and_offline_tracking(finished):
     assert list(folder.glob("offline-run-*/files/media/table/**/*.table.json"))
 
 
+def test_a_users_own_blend_stands_in_table2_beside_the_built_in_ones(finished):
+    (finished / "squared.py").write_text(
+        "def lerp(h_original, h_content, gamma):\n    return (1 - gamma**2) * h_original + gamma**2 * h_content\n"
+    )
+    row = "+experiment.rows.mine={blend: squared.lerp, omega: 0}"
+    done = run(finished, "experiment=table2", row, PYTHONPATH=str(finished))
+    assert done.returncode == 0, done.stderr
+    assert "9 of 10 cells complete" in done.stdout
+    (csv,) = (finished / "results").glob("table2__*squared*.csv")
+    numbers, built_in = pd.read_csv(csv).set_index("row"), table(finished)
+    assert sorted(numbers.index) == sorted([*ROWS, "mine", *FLOORS])
+    pd.testing.assert_frame_equal(numbers.loc[built_in.index], built_in, check_exact=True)
+    assert numbers.loc["mine", "id"] != numbers.loc["lerp", "id"]
+
+
 def test_without_arguments_it_says_what_it_can_do():
     done = subprocess.run([sys.executable, ROOT / "run.py"], capture_output=True, text=True, check=True)
     assert "python run.py experiment=table2" in done.stdout
@@ -182,7 +197,7 @@ def test_cell_of_another_configuration_stops_the_run(finished, tmp_path):
     (source,) = (finished / "outputs/cells").glob("replace-*")
     target = tmp_path / "outputs/cells" / source.name
     target.mkdir(parents=True)
-    (target / "config.yaml").write_text((source / "config.yaml").read_text().replace("steps: 5", "steps: 6"))
+    (target / "config.yaml").write_text((source / "config.yaml").read_text().replace("steps: 3", "steps: 4"))
     done = run(tmp_path, "experiment=table2")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: cell {target} belongs to another configuration")

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from injectfusion.errors import UserError
 
+PREDICTIONS = ("epsilon", "v_prediction")  # what networks may predict, in diffusers' words
+
 
 @dataclass(frozen=True)
 class Features:
@@ -24,11 +26,14 @@ class Features:
         skips: what the decoder half needs beside it. At site `h` the skip connections in the order in which the
             encoder made them; the last one is concatenated with h.
         time: (B, D) time embedding.
+        x_t, t: (B, C, H, W), and its timestep: what was encoded.
     """
 
     h: Tensor
     skips: tuple[Tensor, ...]
     time: Tensor
+    x_t: Tensor
+    t: int
 
     def repeat(self, times: int) -> Features:
         """The batch, `times` times over, so that several decoder passes can go through as one."""
@@ -36,7 +41,8 @@ class Features:
         def tile(x: Tensor) -> Tensor:
             return x.repeat(times, *(1 for _ in x.shape[1:]))
 
-        return Features(tile(self.h), tuple(tile(skip) for skip in self.skips), tile(self.time))
+        skips = tuple(tile(skip) for skip in self.skips)
+        return Features(tile(self.h), skips, tile(self.time), tile(self.x_t), self.t)
 
 
 class Backbone(Protocol):

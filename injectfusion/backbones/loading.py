@@ -10,6 +10,7 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
+from injectfusion.backbones.base import PREDICTIONS
 from injectfusion.backbones.released import NETWORKS, Network, convert
 from injectfusion.backbones.unet import UNetBackbone
 from injectfusion.checkpoints import read_checkpoint
@@ -50,7 +51,7 @@ def load_pretrained(path: str) -> UNetBackbone:
     Args:
         path: folder or hub id that holds the network, at its root or in `unet`, and may hold a scheduler.
     Raises:
-        UserError: there is no such folder or id, the network is of another class, or it does not predict noise.
+        UserError: there is no such folder or id, the network is of another class, or it predicts neither eps nor v.
     """
     folder = Path(path)
     unet_folder = "unet" if (folder / "unet").is_dir() else None
@@ -64,7 +65,8 @@ def load_pretrained(path: str) -> UNetBackbone:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot load a diffusers U-Net from {path}: {reason}") from None
-    return UNetBackbone(unet, _alpha_cumprod(path))
+    alpha_cumprod, velocity = _schedule(path)
+    return UNetBackbone(unet, alpha_cumprod, velocity=velocity)
 
 
 def _has_safetensors(folder: Path) -> bool | None:
@@ -72,13 +74,15 @@ def _has_safetensors(folder: Path) -> bool | None:
     return True if folder.is_dir() else None
 
 
-def _alpha_cumprod(source: str) -> Tensor:
+def _schedule(source: str) -> tuple[Tensor, bool]:
+    """alpha_cumprod, and whether the network predicts v."""
     for subfolder in ("scheduler", None):
         try:
             scheduler = DDPMScheduler.from_pretrained(source, subfolder=subfolder)
         except (OSError, ValueError):
             continue
-        if scheduler.config["prediction_type"] != "epsilon":
-            raise UserError(f"{source} predicts {scheduler.config['prediction_type']}; networks here predict epsilon")
-        return torch.cumprod(1 - scheduler.betas.double(), dim=0)
-    return linear_alpha_cumprod()
+        kind = scheduler.config["prediction_type"]
+        if kind not in PREDICTIONS:
+            raise UserError(f"{source} predicts {kind}; known: {', '.join(PREDICTIONS)}")
+        return torch.cumprod(1 - scheduler.betas.double(), dim=0), kind == "v_prediction"
+    return linear_alpha_cumprod(), False

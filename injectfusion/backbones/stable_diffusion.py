@@ -7,21 +7,20 @@ prompt.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from injectfusion.backbones.base import Features
+from injectfusion.backbones.base import PREDICTIONS, Features
+from injectfusion.ddim import eps_of_velocity
 from injectfusion.errors import UserError
 from injectfusion.images import to_uint8
 
 Inject = Literal["conditional", "unconditional", "both"]
 # Each latent goes through the U-Net twice, without and with its prompt. Which of the two is injected:
 _BRANCHES: dict[str, tuple[int, ...]] = {"unconditional": (0,), "conditional": (1,), "both": (0, 1)}
-_PREDICTIONS = ("epsilon", "v_prediction")
 
 
 class StableDiffusion:
@@ -35,8 +34,8 @@ class StableDiffusion:
 
     def __init__(self, pipeline: Any) -> None:
         kind = pipeline.scheduler.config["prediction_type"]
-        if kind not in _PREDICTIONS:
-            raise UserError(f"the pipeline's network predicts {kind}; known: {', '.join(_PREDICTIONS)}")
+        if kind not in PREDICTIONS:
+            raise UserError(f"the pipeline's network predicts {kind}; known: {', '.join(PREDICTIONS)}")
         self._pipeline = pipeline
 
     @classmethod
@@ -97,7 +96,7 @@ class PromptedBackbone(nn.Module):
     """A conditional U-Net under fixed prompts, split at the middle block.
 
     Its features hold both branches beside each other: `h` is (B, K, Ch, hh, ww) with the K branches that are injected;
-    the skips are (B, 2, ...), without and with prompt, after x_t itself and the middle block's output.
+    the skips are (B, 2, ...), without and with prompt, after the middle block's output.
 
     Args:
         unet: a diffusers `UNet2DConditionModel`.
@@ -136,13 +135,12 @@ class PromptedBackbone(nn.Module):
             sample, block_skips = block(hidden_states=sample, temb=time, **_prompt(block, text))
             skips += block_skips
         middle = unet.mid_block(sample, time, **_prompt(unet.mid_block, text))
-        # x_t and t are what v needs to become eps.
-        kept = [x_t, torch.full((len(x_t), 1), t), _paired(middle), *map(_paired, skips)]
-        return Features(_paired(middle)[:, self.branches], tuple(kept), _paired(time))
+        kept = (_paired(middle), *map(_paired, skips))
+        return Features(_paired(middle)[:, self.branches], kept, _paired(time), x_t, t)
 
     def decode(self, features: Features, h: Tensor | None = None) -> Tensor:
         unet = self.unet
-        x_t, t, middle, *skips = features.skips
+        x_t, (middle, *skips) = features.x_t, features.skips
         if h is not None:
             middle = middle.clone()
             middle[:, self.branches] = h.to(middle)
@@ -159,8 +157,7 @@ class PromptedBackbone(nn.Module):
         prediction = without + self.guidance * (with_prompt - without)
         if not self.velocity:
             return prediction
-        a_t = float(self.alpha_cumprod[int(t[0])])
-        return math.sqrt(a_t) * prediction + math.sqrt(1 - a_t) * x_t
+        return eps_of_velocity(prediction, x_t, float(self.alpha_cumprod[features.t]))
 
     def _text(self, batch: int) -> Tensor:
         """(2 batch, L, D): the prompts over again where several decoder passes go through as one."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from injectfusion.backbones.base import Features
 from injectfusion.backbones.haar import haar, inverse_haar
+from injectfusion.ddim import eps_of_velocity
 from injectfusion.errors import UserError
 
 
@@ -27,25 +28,34 @@ class UNetBackbone(nn.Module):
     other: norms and angles are then taken over all of its tensors together, and there is no map to mix locally.
     `Features.skips` holds the bottleneck and the skip connections themselves, which also say how to unpack.
 
-    `decode(encode(x_t, t))` is the network's own forward pass. Networks with learned variance give 2C channels: the
-    first C are the noise and the rest is dropped.
+    `decode(encode(x_t, t))` is the network's own forward pass, turned into eps where it predicts v. Networks with
+    learned variance give 2C channels: the first C are the prediction and the rest is dropped.
 
     Args:
         unet: the network; its weights stay as they are.
         alpha_cumprod: (T,) noise schedule that it was trained with.
         haar: images meet the network as their Haar transform, of half the side and four times the channels.
         site: one of `sites`.
+        velocity: whether the network predicts v rather than eps (Salimans and Ho 2022).
     Raises:
         UserError: unknown site.
     """
 
-    def __init__(self, unet: UNet2DModel, alpha_cumprod: Tensor, haar: bool = False, site: str = "h") -> None:
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        alpha_cumprod: Tensor,
+        haar: bool = False,
+        site: str = "h",
+        velocity: bool = False,
+    ) -> None:
         super().__init__()
         # Channels last: convolutions on a CPU take a tenth less time. Any, as diffusers types its layers as optional.
         self.unet: Any = unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.alpha_cumprod = alpha_cumprod.double().cpu()
         self.haar = haar
         self.site = site
+        self.velocity = velocity
         if site not in self.sites:
             raise UserError(f"unknown site '{site}'; known of this network: {', '.join(self.sites)}")
         self._encoded = int(site.removeprefix("decoder")) if site.startswith("decoder") else 0  # up blocks in `encode`
@@ -62,7 +72,7 @@ class UNetBackbone(nn.Module):
         Raises:
             UserError: unknown site.
         """
-        return type(self)(self.unet, self.alpha_cumprod, self.haar, site)
+        return type(self)(self.unet, self.alpha_cumprod, self.haar, site, self.velocity)
 
     def encode(self, x_t: Tensor, t: int) -> Features:
         unet = self.unet
@@ -77,10 +87,10 @@ class UNetBackbone(nn.Module):
             skips += block_skips
         h, skips = _decoded(unet.up_blocks[: self._encoded], unet.mid_block(h, time), skips, time)
         if self.site == "skips":
-            return Features(_packed(skips), (h, *skips), time)
+            return Features(_packed(skips), (h, *skips), time, x_t, t)
         if self.site == "h+skips":
-            return Features(_packed((h, *skips)), (h, *skips), time)
-        return Features(h, skips, time)
+            return Features(_packed((h, *skips)), (h, *skips), time, x_t, t)
+        return Features(h, skips, time, x_t, t)
 
     def decode(self, features: Features, h: Tensor | None = None) -> Tensor:
         unet = self.unet
@@ -92,9 +102,13 @@ class UNetBackbone(nn.Module):
             x, *rest = _unpacked(x, skips)
             skips = tuple(rest)
         x, _ = _decoded(unet.up_blocks[self._encoded :], x, skips, features.time)
-        eps = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
-        eps = eps[:, : unet.config["in_channels"]]
-        return inverse_haar(eps) if self.haar else eps
+        prediction = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
+        prediction = prediction[:, : unet.config["in_channels"]]
+        if self.haar:
+            prediction = inverse_haar(prediction)
+        if not self.velocity:
+            return prediction
+        return eps_of_velocity(prediction, features.x_t, float(self.alpha_cumprod[features.t]))
 
 
 def _decoded(
