@@ -177,8 +177,8 @@ def grid(lines: Sequence[Sequence[tuple[str, Tensor]]], path: Path, title: str =
                 tile = canvas[y + tile_y * row :, x:][: tile_y - gap, : tile_x - gap]
                 tile[:] = image.repeat(factor, axis=0).repeat(factor, axis=1)
             text = textwrap.fill(_spoken(heading), 20, break_long_words=False)
-            place = ((x + (tile_x - gap) / 2) / size_x, 1 - (y - 4) / size_y)
-            figure.text(*place, text, ha="center", va="bottom", fontsize=8, linespacing=1.1)
+            place = ((x + (tile_x - gap) / 2) / size_x, 1 - (y - 7) / size_y)
+            figure.text(*place, text, ha="center", va="baseline", fontsize=8, linespacing=1.1)
     figure.figimage(canvas)
     figure.text(0.5, 1 - 4 / size_y, title, ha="center", va="top", fontsize=9)
     write_atomic(path, lambda p: figure.savefig(p, pil_kwargs={"optimize": True}))
