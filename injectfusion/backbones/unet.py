@@ -50,8 +50,9 @@ class UNetBackbone(nn.Module):
         velocity: bool = False,
     ) -> None:
         super().__init__()
-        # Channels last: convolutions on a CPU take a tenth less time. Any, as diffusers types its layers as optional.
-        self.unet: Any = unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        network: Any = unet  # diffusers types its layers as optional, and its methods wrongly
+        # Channels last: convolutions on a CPU take a tenth less time.
+        self.unet = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.alpha_cumprod = alpha_cumprod.double().cpu()
         self.haar = haar
         self.site = site
