@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from experiments.tracking import Tracker
 from experiments.verdicts import Verdict, judge_claims, judge_trends
 
 # Overrides that change no number, and so are no part of a result's name.
-_UNNAMED = ("experiment", "device", "batch_size", "outputs", "results", "assets", "tracker", "hydra")
+_UNNAMED = ("device", "batch_size", "outputs", "results", "assets", "tracker", "hydra")
 VERDICTS = "What the paper says, and what holds here"
 SHARES = "How often an attribute comes from the content, % of the pairs that differ in it"
 GRID_PAIRS = 5
@@ -33,8 +34,9 @@ GRID_COLUMNS = 16  # of a line; rows of the same pairs stay together
 
 
 def naming(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a command line that a result is named after."""
-    return [o for o in overrides if re.split(r"[=./@]", o.lstrip("+~"))[0] not in _UNNAMED]
+    """The overrides of a command line that a result is named after; of the experiment its changes, not its choice."""
+    keys = {o: re.split("[=@]", o.lstrip("+~"))[0] for o in overrides}
+    return [o for o, key in keys.items() if key != "experiment" and re.split("[./]", key)[0] not in _UNNAMED]
 
 
 def stem(name: str, overrides: Sequence[str]) -> str:
@@ -210,7 +212,9 @@ def _write_grid(result: Result) -> str:
 def _command(result: Result) -> str:
     """The command that makes this result, as a user would type it."""
     multirun = ["-m"] if "-m" in sys.argv or "--multirun" in sys.argv else []
-    return " ".join(["python run.py", *multirun, f"experiment={result.experiment['name']}", *naming(result.overrides)])
+    return shlex.join(
+        ["python", "run.py", *multirun, f"experiment={result.experiment['name']}", *naming(result.overrides)]
+    )
 
 
 def _provenance(rows: Sequence[Row]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -85,7 +86,7 @@ def _run_seed(config: Any, plans: Mapping[str, Plan], device: str, console: Cons
         f"{device}; {done} of {len(cells)} cells complete",
         highlight=False,
     )
-    command = " ".join(["python run.py", *HydraConfig.get().overrides.task])
+    command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
     made_by = provenance(device, config.seed, command)
     _complete(bench, plans, cells, made_by, config.experiment.traced, console)
     return cells

@@ -162,6 +162,7 @@ def test_a_users_own_blend_stands_in_table2_beside_the_built_in_ones(finished):
     assert done.returncode == 0, done.stderr
     assert "9 of 10 cells complete" in done.stdout
     (csv,) = (finished / "results").glob("table2__*squared*.csv")
+    assert f"python run.py experiment=table2 '{row}'" in csv.with_suffix(".md").read_text()
     numbers, built_in = pd.read_csv(csv).set_index("row"), table(finished)
     assert sorted(numbers.index) == sorted([*ROWS, "mine", *FLOORS])
     pd.testing.assert_frame_equal(numbers.loc[built_in.index], built_in, check_exact=True)
