@@ -182,7 +182,8 @@ def provenance(device: str, seed: int, command: str) -> dict[str, Any]:
     """Where numbers are made: commit and dirty flag, versions, device, seed, command, time (UTC)."""
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        # Committed results that runs of before have rewritten change no number.
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")),
         "packages": {name: version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu",

@@ -1,12 +1,14 @@
 """The store and the latent cache: atomic, content-addressed, verified."""
 
 import math
+import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from experiments import store
 from experiments.cache import LatentCache, fingerprint
 from experiments.files import digest, read_tensors, require_writable, write_tensors
 from experiments.generation import Generation, PairImages, pair_generator
@@ -87,6 +89,25 @@ def test_cell_is_complete_only_with_its_numbers(tmp_path):
     cell.finish({"measures": {}}, pd.DataFrame({"id": [1.0]}), {})
     assert cell.complete
     assert Cell.at(cell.directory).metrics() == {"measures": {}}
+
+
+def test_rewritten_results_are_no_uncommitted_change_but_code_is(tmp_path, monkeypatch):
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    code, table = tmp_path / "code.py", tmp_path / "results" / "table2.md"
+    table.parent.mkdir()
+    code.write_text("x = 1")
+    table.write_text("before")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    table.write_text("after")
+    assert not store.provenance("cpu", 0, "run.py")["dirty"]
+    code.write_text("x = 2")
+    assert store.provenance("cpu", 0, "run.py")["dirty"]
 
 
 def test_a_pairs_generator_depends_on_seed_and_pair_alone():
