@@ -81,11 +81,11 @@ def _curves(rows: Sequence[Row], axis: str) -> Figure:
             points.sort(key=lambda row: float(row.values[axis]))
             x = [float(row.values[axis]) for row in points]
             measures = [row.measures[metric] for row in points]
-            axes.plot(x, [m.value for m in measures], "o-", ms=3.5, lw=1.4, color=color, label=_spoken(series))
+            axes.plot(x, [m.value for m in measures], "o-", ms=3.5, lw=1.4, color=color, label=series)
             axes.fill_between(x, [m.low for m in measures], [m.high for m in measures], color=color, alpha=0.18, lw=0)
         for row in rows:
             if not row.values:
-                axes.axhline(row.measures[metric].value, color="0.5", lw=1, ls="--", label=_spoken(row.name))
+                axes.axhline(row.measures[metric].value, color="0.5", lw=1, ls="--", label=row.name)
         axes.set_xlabel(axis.rpartition(".")[2])
         axes.set_ylabel(_label(rows[0], metric))
     if len(swept) > 1 or len(rows) > sum(map(len, swept.values())):
@@ -128,7 +128,7 @@ def _points(rows: Sequence[Row]) -> Figure:
             measure = row.measures[metric]
             axes.plot([measure.low, measure.high], [place, place], color=COLORS[0], lw=1.4)
             axes.plot(measure.value, place, "o", ms=4.5, color=COLORS[0])
-        axes.set_yticks(places, [_spoken(row.name) for row in rows] if axes is panel[0] else [""] * len(rows))
+        axes.set_yticks(places, [row.name for row in rows] if axes is panel[0] else [""] * len(rows))
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(_label(rows[0], metric))
     return figure
@@ -145,10 +145,6 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
 def _label(row: Row, metric: str) -> str:
     declared = row.measures[metric].metric
     return f"{declared.label} {ARROW[declared.direction]}"
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _is_number(value: Any) -> bool:
@@ -176,7 +172,7 @@ def grid(lines: Sequence[Sequence[tuple[str, Tensor]]], path: Path, title: str =
             for row, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
                 tile = canvas[y + tile_y * row :, x:][: tile_y - gap, : tile_x - gap]
                 tile[:] = image.repeat(factor, axis=0).repeat(factor, axis=1)
-            text = textwrap.fill(_spoken(heading), 20, break_long_words=False)
+            text = textwrap.fill(heading, 20, break_long_words=False)
             place = ((x + (tile_x - gap) / 2) / size_x, 1 - (y - 7) / size_y)
             figure.text(*place, text, ha="center", va="baseline", fontsize=8, linespacing=1.1)
     figure.figimage(canvas)
