@@ -54,7 +54,7 @@ def write_card(folder: Path, measures: list[Measure], picture: Tensor, command: 
     """Write README.md and samples.png into a folder.
 
     Args:
-        picture: (3, H, W) uint8, data | reconstructions | samples.
+        picture: (3, H, W) uint8, data | reconstructions | samples | samples without constant details.
         command: the command line that measured the numbers.
     Returns:
         The card's path.
@@ -107,7 +107,8 @@ def _card(measures: list[Measure], command: str) -> str:
         "",
         "## Pictures",
         "",
-        "Data | their reconstructions by inversion | unconditional DDIM samples:",
+        "Data | their reconstructions by inversion | unconditional DDIM samples from white noise | and from the same",
+        "noise less the mean of each of its Haar details, which the network hardly sees (Trials, below):",
         "",
         "![data, reconstructions, samples](samples.png)",
         "",
