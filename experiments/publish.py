@@ -29,7 +29,7 @@ from experiments.verdicts import Verdict, judge_claims, judge_trends
 _UNNAMED = ("device", "batch_size", "outputs", "results", "assets", "tracker", "hydra")
 VERDICTS = "What the paper says, and what holds here"
 SHARES = "How often an attribute comes from the content, % of the pairs that differ in it"
-GRID_PAIRS = 5
+GRID_PAIRS = 4
 GRID_COLUMNS = 16  # of a line; rows of the same pairs stay together
 
 

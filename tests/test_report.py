@@ -117,7 +117,7 @@ def write_record(results: Path, stem: str, cells: dict[str, list[Cell]], **chang
     } | changes
     results.mkdir(exist_ok=True)
     (results / f"{stem}.json").write_text(json.dumps(record))
-    (results / f"{stem}.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg"><!-- {stem} --></svg>')
+    Image.new("RGB", (30, 10), (20, 130, len(stem))).save(results / f"{stem}.png")
     Image.new("RGB", (20, 10), (200, 30, len(stem))).save(results / f"{stem}-grid.png")
     return record
 
@@ -126,7 +126,7 @@ def same_picture(uri: str, path: Path) -> bool:
     """Does a data URI show what a file shows, as far as an eye can tell?"""
     content = io.BytesIO(base64.b64decode(uri.partition(",")[2]))
     shown, file = (np.asarray(Image.open(source).convert("RGB"), dtype=float) for source in (content, path))
-    return float(np.abs(shown - file).max()) < 8
+    return shown.shape == file.shape and float(np.abs(shown - file).max()) < 8
 
 
 @pytest.fixture
@@ -213,11 +213,9 @@ def test_first_table_of_the_page_lists_all_verdicts_in_the_papers_order(store):
 def test_figures_and_grids_are_embedded(store):
     results, outputs = store
     images = Parsed(page(results, outputs)).all("img", "src")
-    for path in results.glob("*.svg"):
-        assert any(uri.endswith(base64.b64encode(path.read_bytes()).decode()) for uri in images), path
     for path in results.glob("*.png"):
-        assert any(same_picture(uri, path) for uri in images if "webp" in uri), path
-    (results / "gamma.svg").unlink()
+        assert any(same_picture(uri, path) for uri in images), path
+    (results / "gamma.png").unlink()
     assert "The figure’s file is gone" in Parsed(page(results, outputs)).text
 
 
