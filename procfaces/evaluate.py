@@ -136,7 +136,7 @@ def evaluate_unet(size: Size) -> tuple[list[Measure], Tensor]:
     for name, images in compared.items():
         distance = frechet_distance(_batched(lambda x: features(x).embedding, images), target)
         measures.append(Measure("unet", f"FD (procfaces), {name}", distance, len(images)))
-    panels = [make_grid(images[:32], nrow=4, padding=2, pad_value=255) for images in compared.values()]
+    panels = [make_grid(images[:24], nrow=4, padding=2, pad_value=255) for images in compared.values()]
     return measures, torch.cat([F.pad(panel, (0, 16), value=255) for panel in panels], dim=2)[:, :, :-16]
 
 
