@@ -114,6 +114,10 @@ def evaluate_unet(size: Size) -> tuple[list[Measure], Tensor]:
     from procfaces.backbone import load_backbone
 
     backbone, features = load_backbone(), load("features")
+
+    def embedding(images: Tensor) -> Tensor:
+        return _batched(lambda x: features(x).embedding, images)
+
     data = pool("validation", size.generated).images
     reference = pool("reference", size.generated).images
     noise = torch.randn(data.shape, generator=torch.Generator().manual_seed(0))
@@ -131,10 +135,10 @@ def evaluate_unet(size: Size) -> tuple[list[Measure], Tensor]:
     psnr = 10 * torch.log10(255**2 / error.clamp(min=1e-3))
     compared = {"floor: data": data, "floor: reconstructions": rebuilt}
     compared |= {f"DDIM samples at {STEPS} steps from {name}": images for name, images in sampled.items()}
-    target = _batched(lambda x: features(x).embedding, reference)
+    target = embedding(reference)
     measures = [Measure("unet", f"round trip at {STEPS} steps, median PSNR in dB", psnr.median().item(), n, 28.0)]
     for name, images in compared.items():
-        distance = frechet_distance(_batched(lambda x: features(x).embedding, images), target)
+        distance = frechet_distance(embedding(images), target)
         measures.append(Measure("unet", f"FD (procfaces), {name}", distance, len(images)))
     panels = [make_grid(images[:24], nrow=4, padding=2, pad_value=255) for images in compared.values()]
     return measures, torch.cat([F.pad(panel, (0, 16), value=255) for panel in panels], dim=2)[:, :, :-16]

@@ -117,8 +117,8 @@ def write_record(results: Path, stem: str, cells: dict[str, list[Cell]], **chang
     } | changes
     results.mkdir(exist_ok=True)
     (results / f"{stem}.json").write_text(json.dumps(record))
-    Image.new("RGB", (30, 10), (20, 130, len(stem))).save(results / f"{stem}.png")
-    Image.new("RGB", (20, 10), (200, 30, len(stem))).save(results / f"{stem}-grid.png")
+    Image.new("RGB", (30, 10), (20, 130, 20 * len(stem))).save(results / f"{stem}.png")
+    Image.new("RGB", (20, 10), (200, 30, 20 * len(stem))).save(results / f"{stem}-grid.png")
     return record
 
 
