@@ -177,4 +177,4 @@ def grid(lines: Sequence[Sequence[tuple[str, Tensor]]], path: Path, title: str =
             figure.text(*place, text, ha="center", va="baseline", fontsize=8, linespacing=1.1)
     figure.figimage(canvas)
     figure.text(0.5, 1 - 4 / size_y, title, ha="center", va="top", fontsize=9)
-    write_atomic(path, lambda p: figure.savefig(p, pil_kwargs={"optimize": True}))
+    write_atomic(path, lambda p: figure.savefig(p))

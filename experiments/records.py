@@ -1,4 +1,4 @@
-"""The records of finished experiments, results/*.json, as `experiments.publish` writes them."""
+"""The paper's experiments, and the records of finished ones: results/*.json, as `experiments.publish` writes them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,23 @@ from typing import Any
 
 from injectfusion.errors import UserError
 
+EXPERIMENTS = (  # of the paper, in its order
+    "table1",
+    "table2",
+    "gamma",
+    "omega",
+    "t_edit",
+    "layer",
+    "schedule",
+    "interpolation",
+    "correlation",
+    "cumulative",
+    "local",
+    "boosting",
+    "sparse",
+    "features",
+    "out_of_domain",
+)
 _KEYS = {"title", "stem", "command", "profile", "scale", "axes", "rows", "tables", "figures", "grid", "provenance"}
 
 

@@ -23,7 +23,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from experiments.cli import explain
-from experiments.records import records
+from experiments.records import EXPERIMENTS, records
 from experiments.store import Cell
 from injectfusion.errors import UserError, one_line_errors
 from injectfusion.files import write_atomic
@@ -31,23 +31,6 @@ from injectfusion.files import write_atomic
 PAIRS = 12
 _VERDICT = ("claim", "source", "difference", "here")  # columns of a table of verdicts
 _NUMBER = re.compile(r"([+-]?\d[\d.]*(e[+-]?\d+)?( ?%)?( ± \S+)?( \[.*\]| \(n \d+\))?|nan|-|)")
-_ORDER = (  # the paper's; what is not named here follows
-    "table1",
-    "table2",
-    "gamma",
-    "omega",
-    "t_edit",
-    "layer",
-    "schedule",
-    "interpolation",
-    "correlation",
-    "cumulative",
-    "local",
-    "boosting",
-    "sparse",
-    "features",
-    "out_of_domain",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -94,7 +77,8 @@ def page(results: Path, outputs: Path, pairs: int = PAIRS) -> str:
 
 
 def _place(experiment: str) -> int:
-    return _ORDER.index(experiment) if experiment in _ORDER else len(_ORDER)
+    """The paper's experiments in its order, then all others."""
+    return EXPERIMENTS.index(experiment) if experiment in EXPERIMENTS else len(EXPERIMENTS)
 
 
 @dataclass(frozen=True)
