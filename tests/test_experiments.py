@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from experiments import methods
 from experiments.multirun import gather
+from experiments.records import EXPERIMENTS
 from experiments.runner import plan_rows
 from experiments.verdicts import TRENDS
 from injectfusion.schedule import timesteps
@@ -35,6 +36,10 @@ def test_experiment_says_its_command_and_what_it_is(name):
     assert lines[2].startswith("# ")
     assert composed(name)["experiment"]["name"] == name
     assert callable(get_method(composed(name)["experiment"]["program"]))
+
+
+def test_all_experiments_are_those_of_the_paper():
+    assert {*EXPERIMENTS, "single"} == set(MEASURED)
 
 
 @pytest.mark.parametrize("scale", ["smoke", "quick", "full"])
