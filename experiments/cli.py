@@ -89,6 +89,8 @@ def overview() -> str:
         lines += [f"  {comments[1]}", *(f"      {line}" for line in comments[2:3])]
     lines += [
         "",
+        "All of the paper's, one after the other: python -m experiments.all",
+        "",
         "Add to any of them:",
         "  scale=smoke|quick|full        how many pairs and steps (default quick)",
         "  profile=procfaces             the domain: networks, images, encoders; also celebahq (the paper's) and",
