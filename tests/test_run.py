@@ -218,7 +218,7 @@ def test_cfg_job_prints_the_composed_configuration():
 
 
 def test_cell_of_another_configuration_stops_the_run(finished, tmp_path):
-    (source,) = (finished / "outputs/cells").glob("replace-*")
+    (target / "config.yaml").write_text((source / "config.yaml").read_text().replace("steps: 2", "steps: 3"))
     target = tmp_path / "outputs/cells" / source.name
     target.mkdir(parents=True)
     (target / "config.yaml").write_text((source / "config.yaml").read_text().replace("steps: 3", "steps: 4"))
