@@ -218,10 +218,10 @@ def test_cfg_job_prints_the_composed_configuration():
 
 
 def test_cell_of_another_configuration_stops_the_run(finished, tmp_path):
-    (target / "config.yaml").write_text((source / "config.yaml").read_text().replace("steps: 2", "steps: 3"))
+    (source,) = (finished / "outputs/cells").glob("replace-*")
     target = tmp_path / "outputs/cells" / source.name
     target.mkdir(parents=True)
-    (target / "config.yaml").write_text((source / "config.yaml").read_text().replace("steps: 3", "steps: 4"))
+    (target / "config.yaml").write_text((source / "config.yaml").read_text().replace("steps: 2", "steps: 3"))
     done = run(tmp_path, "experiment=table2")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: cell {target} belongs to another configuration")
