@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import runpy
+import shlex
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.text import Text
 
 from experiments.cli import ROOT
 from experiments.records import EXPERIMENTS
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     overrides = parser.parse_args(arguments).overrides
     for name in EXPERIMENTS:
         sys.argv = ["run.py", f"experiment={name}", *overrides]
-        Console(stderr=True).rule(f"python {' '.join(sys.argv)}", align="left")
+        Console(stderr=True).rule(Text(shlex.join(["python", *sys.argv])), align="left")  # brackets are no markup
         runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
 
 
