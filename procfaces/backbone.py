@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 
 
 def load_backbone() -> UNetBackbone:
-    """The shipped U-Net over 64 px images, with the noise schedule that it was trained with.
+    """The shipped U-Net over 64 px images, with its noise schedule and the statistics of the coarse part of faces.
 
     Raises:
         UserError: the weights are missing, truncated, or not those of the recorded sha256.
     """
-    weights_sha256("unet")  # fails before the seconds that diffusers takes to import
+    for name in ("unet", "coarse"):
+        weights_sha256(name)  # fails before the seconds that diffusers takes to import
     from injectfusion.backbones.unet import UNetBackbone
     from procfaces.networks.unet import SCHEDULE_SIZE
 
     unet: Any = load("unet")
-    return UNetBackbone(unet, linear_alpha_cumprod(SCHEDULE_SIZE), haar=True)
+    coarse: Any = load("coarse")
+    return UNetBackbone(unet, linear_alpha_cumprod(SCHEDULE_SIZE), haar=True, coarse=coarse)

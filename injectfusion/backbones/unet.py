@@ -10,6 +10,7 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
 from injectfusion.backbones.base import Features
+from injectfusion.backbones.coarse import CoarseGaussian
 from injectfusion.backbones.haar import haar, inverse_haar
 from injectfusion.ddim import eps_of_velocity
 from injectfusion.errors import UserError
@@ -28,8 +29,9 @@ class UNetBackbone(nn.Module):
     other: norms and angles are then taken over all of its tensors together, and there is no map to mix locally.
     `Features.skips` holds the bottleneck and the skip connections themselves, which also say how to unpack.
 
-    `decode(encode(x_t, t))` is the network's own forward pass, turned into eps where it predicts v. Networks with
-    learned variance give 2C channels: the first C are the prediction and the rest is dropped.
+    `decode(encode(x_t, t))` is the network's own forward pass, turned into eps where it predicts v, and with its coarse
+    part blended with a linear estimate where `coarse` is given. Networks with learned variance give 2C channels: the
+    first C are the prediction and the rest is dropped.
 
     Args:
         unet: the network; its weights stay as they are.
@@ -37,6 +39,7 @@ class UNetBackbone(nn.Module):
         haar: images meet the network as their Haar transform, of half the side and four times the channels.
         site: one of `sites`.
         velocity: whether the network predicts v rather than eps (Salimans and Ho 2022).
+        coarse: statistics of the images' coarse part, as they meet the network; None leaves eps to the network alone.
     Raises:
         UserError: unknown site.
     """
@@ -48,6 +51,7 @@ class UNetBackbone(nn.Module):
         haar: bool = False,
         site: str = "h",
         velocity: bool = False,
+        coarse: CoarseGaussian | None = None,
     ) -> None:
         super().__init__()
         network: Any = unet  # diffusers types its layers as optional, and its methods wrongly
@@ -57,6 +61,7 @@ class UNetBackbone(nn.Module):
         self.haar = haar
         self.site = site
         self.velocity = velocity
+        self.coarse = coarse
         if site not in self.sites:
             raise UserError(f"unknown site '{site}'; known of this network: {', '.join(self.sites)}")
         self._encoded = int(site.removeprefix("decoder")) if site.startswith("decoder") else 0  # up blocks in `encode`
@@ -73,7 +78,7 @@ class UNetBackbone(nn.Module):
         Raises:
             UserError: unknown site.
         """
-        return type(self)(self.unet, self.alpha_cumprod, self.haar, site, self.velocity)
+        return type(self)(self.unet, self.alpha_cumprod, self.haar, site, self.velocity, self.coarse)
 
     def encode(self, x_t: Tensor, t: int) -> Features:
         unet = self.unet
@@ -105,11 +110,12 @@ class UNetBackbone(nn.Module):
         x, _ = _decoded(unet.up_blocks[self._encoded :], x, skips, features.time)
         prediction = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
         prediction = prediction[:, : unet.config["in_channels"]]
-        if self.haar:
-            prediction = inverse_haar(prediction)
-        if not self.velocity:
-            return prediction
-        return eps_of_velocity(prediction, features.x_t, float(self.alpha_cumprod[features.t]))
+        a_t = float(self.alpha_cumprod[features.t])
+        x_t = haar(features.x_t) if self.haar else features.x_t
+        eps = eps_of_velocity(prediction, x_t, a_t) if self.velocity else prediction
+        if self.coarse is not None:
+            eps = self.coarse.blend(eps, x_t, a_t)
+        return inverse_haar(eps) if self.haar else eps
 
 
 def _decoded(
