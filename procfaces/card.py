@@ -54,7 +54,7 @@ def write_card(folder: Path, measures: list[Measure], picture: Tensor, command: 
     """Write README.md and samples.png into a folder.
 
     Args:
-        picture: (3, H, W) uint8, data | reconstructions | samples | samples without constant details.
+        picture: (3, H, W) uint8, data | reconstructions | samples from white noise | samples from the coarse Gaussian.
         command: the command line that measured the numbers.
     Returns:
         The card's path.
@@ -87,13 +87,16 @@ def _card(measures: list[Measure], command: str) -> str:
         size = (WEIGHTS / f"{name}.safetensors").stat().st_size / 1e6
         sha256 = weights_sha256(name)
         lines.append(f"| {name} | {ROLES[name]} | {parameters:.2f} M | {size:.2f} MB | `{sha256}` |")
-    total = sum((WEIGHTS / f"{name}.safetensors").stat().st_size for name in NAMES)
-    lines += ["", f"Together {total / 1e6:.1f} MB of fp16 safetensors; at most 25 MB are allowed.", ""]
+    total = sum(path.stat().st_size for path in WEIGHTS.glob("*.safetensors"))
+    lines += ["", f"Together {total / 1e6:.1f} MB of fp16 safetensors; at most 25 MB are allowed. That counts"]
+    lines += ["`coarse.safetensors`, statistics beside the U-Net (The coarse part, below).", ""]
     lines += ["## Training", ""]
     lines += ["| network | command | steps | batch |", "|---|---|---|---|"]
     for name in NAMES:
         training = _training(WEIGHTS / f"{name}.safetensors")
         lines.append(f"| {name} | `{training['command']}` | {training['steps']} | {training['batch']} |")
+    coarse = _training(WEIGHTS / "coarse.safetensors")
+    lines += ["", f"`coarse.safetensors`: `{coarse['command']}`, in closed form, from as many training faces."]
     lines += ["", "## Measures", "", f"Command: `{command}`. n counts images.", ""]
     lines += ["| network | measure | value | n | required | |", "|---|---|---|---|---|---|"]
     lines += [f"| {m.network} | {m.name} | {m.shown} | {m.n} | {m.required} | {m.verdict} |" for m in measures]
@@ -108,7 +111,7 @@ def _card(measures: list[Measure], command: str) -> str:
         "## Pictures",
         "",
         "Data | their reconstructions by inversion | unconditional DDIM samples from white noise | and from the same",
-        "noise less the mean of each of its Haar details, which the network hardly sees (Trials, below):",
+        "noise with the coarse part that latents of faces have (The coarse part, below):",
         "",
         "![data, reconstructions, samples](samples.png)",
         "",

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from injectfusion.backbones.haar import haar
-from injectfusion.errors import one_line_errors
+from injectfusion.errors import UserError, one_line_errors
 from injectfusion.images import to_model
 from procfaces.data import pool
 from procfaces.networks import WEIGHTS
@@ -26,7 +26,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder to write to (default: procfaces/weights)")
     a = parser.parse_args(arguments)
     with one_line_errors():
-        coarse = build().fit(haar(to_model(pool("train", a.faces).images)))
+        coarse = build()
+        if a.faces <= len(coarse.mean):
+            raise UserError(f"--faces must be above {len(coarse.mean)}, the number of coefficients; got {a.faces}")
+        coarse.fit(haar(to_model(pool("train", a.faces).images)))
         command = f"python -m procfaces.coarse --faces {a.faces}"
         print(f"wrote {save('coarse', coarse.state_dict(), a.out, {'command': command, 'faces': a.faces})}")
 

@@ -103,7 +103,8 @@ def evaluate_clip(size: Size) -> list[Measure]:
 def evaluate_unet(size: Size) -> tuple[list[Measure], Tensor]:
     """Inversion round trip, and Fréchet distances of samples beside two floors.
 
-    Samples start from white noise, and from the same without its constant details (`_without_constant_details`).
+    Samples start from white noise, and from the same with the coarse part that latents of images have
+    (`CoarseGaussian.start`): at a schedule matched to 16 px, white noise is no latent of an image.
 
     Returns:
         The measures, and a picture (3, H, W) uint8: data | reconstructions | samples of either kind.
@@ -120,8 +121,12 @@ def evaluate_unet(size: Size) -> tuple[list[Measure], Tensor]:
 
     data = pool("validation", size.generated).images
     reference = pool("reference", size.generated).images
-    noise = torch.randn(data.shape, generator=torch.Generator().manual_seed(0))
-    starts = {"white noise": noise, "white noise without constant details": _without_constant_details(noise)}
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(data.shape, generator=generator)
+    coarse: Any = backbone.coarse
+    weights = torch.randn(len(data), len(coarse.mean), generator=generator)
+    latents = inverse_haar(coarse.start(haar(noise), weights, float(backbone.alpha_cumprod[-1])))
+    starts = {"white noise": noise, "noise with the coarse part of latents": latents}
     rebuilt = torch.empty_like(data)
     sampled = {name: torch.empty_like(data) for name in starts}
     for start in track(range(0, len(data), BATCH), "unet", console=Console(stderr=True)):
@@ -142,18 +147,6 @@ def evaluate_unet(size: Size) -> tuple[list[Measure], Tensor]:
         measures.append(Measure("unet", f"FD (procfaces), {name}", distance, len(images)))
     panels = [make_grid(images[:24], nrow=4, padding=2, pad_value=255) for images in compared.values()]
     return measures, torch.cat([F.pad(panel, (0, 16), value=255) for panel in panels], dim=2)[:, :, :-16]
-
-
-def _without_constant_details(noise: Tensor) -> Tensor:
-    """White noise (B, 3, 64, 64) less the mean over the image of each of its Haar details.
-
-    These means are zero in every image. The network hardly sees them in the noise and leaves them in the sample, as a
-    pattern of two pixels (weights/trials.md).
-    """
-    coefficients = haar(noise).unflatten(1, (3, 4))  # the first of four is the coarse image, the others are details
-    details = coefficients[:, :, 1:]
-    details -= details.mean((-2, -1), keepdim=True)
-    return inverse_haar(coefficients.flatten(1, 2))
 
 
 EVALUATIONS = {"identity": evaluate_identity, "clip": evaluate_clip, "features": evaluate_features}

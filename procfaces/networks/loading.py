@@ -31,7 +31,7 @@ def load(name: str, folder: Path = WEIGHTS) -> nn.Module:
     """The trained network in eval mode, float32, without gradients.
 
     Args:
-        name: one of NAMES.
+        name: one of NAMES, or "coarse", the statistics beside the U-Net.
         folder: where NAME.safetensors and sha256.json are.
     Raises:
         UserError: the file is missing, or is not the one whose sha256 was recorded (truncated, altered).
@@ -67,9 +67,8 @@ def save(name: str, state: Mapping[str, Tensor], folder: Path, metadata: Mapping
 def _verified(name: str, folder: Path) -> tuple[bytes, str]:
     """The bytes of a weights file and their sha256, equal to the recorded one."""
     path = folder / f"{name}.safetensors"
-    mend = (
-        f"restore it with `git checkout -- {_shown(path)}` or train it with `python -m procfaces.train {name} --export`"
-    )
+    made = "procfaces.coarse" if name == "coarse" else f"procfaces.train {name} --export"
+    mend = f"restore it with `git checkout -- {_shown(path)}` or make it anew with `python -m {made}`"
     if not path.is_file():
         raise UserError(f"weights missing: {_shown(path)}; {mend}")
     expected = _index(folder).get(path.name)
