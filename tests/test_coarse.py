@@ -129,6 +129,10 @@ def test_the_command_writes_what_loads(tmp_path: Path) -> None:
     assert few.stderr.count("\n") == 1
     assert "above 192" in few.stderr
     assert not any(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    blocked = subprocess.run([*command, "200", "--out", str(tmp_path / "file")], capture_output=True, text=True)
+    assert blocked.returncode == 2
+    assert "give another --out" in blocked.stderr
     subprocess.run([*command, "400"], capture_output=True, check=True)
     few_faces, shipped = load("coarse", tmp_path), load("coarse")
     assert isinstance(few_faces, CoarseGaussian)
