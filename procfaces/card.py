@@ -88,8 +88,9 @@ def _card(measures: list[Measure], command: str) -> str:
         sha256 = weights_sha256(name)
         lines.append(f"| {name} | {ROLES[name]} | {parameters:.2f} M | {size:.2f} MB | `{sha256}` |")
     total = sum(path.stat().st_size for path in WEIGHTS.glob("*.safetensors"))
-    lines += ["", f"Together {total / 1e6:.1f} MB of fp16 safetensors; at most 25 MB are allowed. That counts"]
-    lines += ["`coarse.safetensors`, statistics beside the U-Net (The coarse part, below).", ""]
+    size, sha256 = (WEIGHTS / "coarse.safetensors").stat().st_size / 1e6, weights_sha256("coarse")
+    lines.append(f"| coarse | statistics beside the U-Net (The coarse part, below) | | {size:.2f} MB | `{sha256}` |")
+    lines += ["", f"Together {total / 1e6:.1f} MB of fp16 safetensors; at most 25 MB are allowed.", ""]
     lines += ["## Training", ""]
     lines += ["| network | command | steps | batch |", "|---|---|---|---|"]
     for name in NAMES:

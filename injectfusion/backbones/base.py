@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from injectfusion.errors import UserError
@@ -39,7 +40,7 @@ class Features:
         """The batch, `times` times over, so that several decoder passes can go through as one."""
 
         def tile(x: Tensor) -> Tensor:
-            return x.repeat(times, *(1 for _ in x.shape[1:]))
+            return torch.cat([x] * times)  # Tensor.repeat would lose the channels-last layout
 
         skips = tuple(tile(skip) for skip in self.skips)
         return Features(tile(self.h), skips, tile(self.time), tile(self.x_t), self.t)
