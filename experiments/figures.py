@@ -131,6 +131,7 @@ def _points(rows: Sequence[Row]) -> Figure:
         axes.set_yticks(places, [row.name for row in rows] if axes is panel[0] else [""] * len(rows))
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(_label(rows[0], metric))
+        axes.locator_params(axis="x", nbins=5)  # labels of small numbers are long
     return figure
 
 
