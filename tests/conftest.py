@@ -1,8 +1,11 @@
-"""Shared by the tests of the method: a backbone small enough to run in milliseconds."""
+"""Shared by tests: a backbone small enough to run in milliseconds, and a machine that is logged out of W&B."""
 
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 # Tests run in parallel processes (pyproject.toml): one thread each, as threads of several processes on the same cores
 # wait for one another. Before torch is imported, and for every program that a test starts.
@@ -51,3 +54,25 @@ def images() -> torch.Tensor:
     """(4, 3, 16, 16) smooth images in [-1, 1]."""
     noise = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     return torch.nn.functional.interpolate(noise, size=16, mode="bilinear").tanh()
+
+
+@pytest.fixture
+def logged_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[socket.socket]:
+    """Logged out of W&B; whatever would be sent goes to this socket."""
+    import wandb  # takes a second, which only tests of tracking need
+
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT", "WANDB_ENTITY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        home = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "WANDB_CONFIG_DIR": str(tmp_path / "config")}
+        proxies = dict.fromkeys(("WANDB_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), address)
+        for name, value in {**home, **proxies}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        wandb.teardown()  # its service keeps the environment that it was started in
+        yield server
+        wandb.teardown()

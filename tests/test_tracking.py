@@ -1,201 +1,20 @@
 """Weights & Biases, offline: what was recorded is read back from wandb's own files."""
 
-import json
 import select
-import socket
-import struct
 import sys
-import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import wandb
-import wandb_workspaces.workspaces as ws
-from PIL import Image
-from wandb.proto.wandb_internal_pb2 import Record
+from tracked import METRICS, gamma_rows, make_cell, make_result, runs, table_rows, tracker
 
 from experiments import dashboard
-from experiments.store import Cell
 from experiments.tables import Row
-from experiments.tracking import Board, Tracker, WandbTracker
+from experiments.tracking import Board, Tracker
 from injectfusion.errors import UserError
-from metrics.intervals import measure_mean
-from metrics.metric import Metric
 
-METRICS = [Metric("fd", "FD", 1, "lower", {"crop": "none"}), Metric("id", "ID", 1, "higher", {})]
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch, tmp_path):
-    """Logged out; whatever would be sent goes to a socket that counts."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT", "WANDB_ENTITY"):
-        monkeypatch.delenv(name, raising=False)
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        home = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "WANDB_CONFIG_DIR": str(tmp_path / "config")}
-        proxies = dict.fromkeys(("WANDB_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), address)
-        for name, value in {**home, **proxies}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        monkeypatch.delenv("no_proxy", raising=False)
-        wandb.teardown()  # its service keeps the environment that it was started in
-        yield server
-        wandb.teardown()
-
-
-def make_cell(root: Path, label: str, seed: int = 0, **method: Any) -> Cell:
-    """A finished cell: fd is gamma, id is 1 - gamma."""
-    generated = not label.startswith("floor")
-    spec = {
-        "results": "generated" if generated else label,
-        "pairs": {"data": "made up", "n": 4, "sha256": f"{seed}"},
-        "metrics": {metric.name: [metric.version, dict(metric.computed_with)] for metric in METRICS},
-    }
-    if generated:
-        spec |= {"method": method, "steps": 6}
-    cell = Cell(root / "outputs/cells", label, spec)
-    if generated:
-        cell.directory.mkdir(exist_ok=True)
-        Image.new("RGB", (6, 4)).save(cell.directory / "grid.png")
-    value = method.get("gamma") or 0.0
-    values = [np.full(4, value), np.full(4, 1 - value)]
-    measures = {m.name: measure_mean(m, v, 100, 0).record() for m, v in zip(METRICS, values, strict=True)}
-    names = pd.Index([f"{i:05d}" for i in range(4)], name="pair")
-    per_pair = pd.DataFrame({"identity": values[1], "clip/nose": pd.array(["content", None] * 2, "str")}, index=names)
-    cell.finish({"measures": measures}, per_pair, {"commit": "abc", "seed": seed})
-    return cell
-
-
-def make_result(root: Path, stem: str, rows: list[Row], axes: list[str]) -> dict[str, Any]:
-    """A finished experiment's record and pictures."""
-    results = root / "results"
-    results.mkdir(exist_ok=True)
-    for name in (stem, f"{stem}-grid"):
-        Image.new("RGB", (8, 5)).save(results / f"{name}.png")
-    record = {
-        "stem": stem,
-        "experiment": stem.partition("__")[0],
-        "title": f"The title of {stem}",
-        "command": f"python run.py experiment={stem}",
-        "profile": "procfaces",
-        "scale": {"pairs": 4, "steps": 6, "reference": 8},
-        "axes": axes,
-        "rows": [
-            {"row": r.name, "series": r.series, "values": r.values, "cells": [c.directory.name for c in r.cells]}
-            for r in rows
-        ],
-        "tables": {
-            f"The title of {stem}": {"columns": ["row", "FD", "n"], "data": [[r.name, "1 [0, 2]", 4] for r in rows]},
-            "What the paper says, and what holds here": {
-                "columns": ["claim", "source", "difference", "here"],
-                "data": [["FD rises", "Fig. 7", "+1", "holds"], ["ID rises", "Fig. 7", "-1", "does not hold"]],
-            },
-        },
-        "figures": [{"file": stem, "caption": "What is seen."}],
-        "grid": f"{stem}-grid.png",
-        "provenance": "- commit abc",
-    }
-    (results / f"{stem}.json").write_text(json.dumps(record))
-    return record
-
-
-def gamma_rows(root: Path) -> list[Row]:
-    """Two points of a sweep, the later one first, and a floor."""
-    swept = [
-        Row(
-            f"gamma={gamma}",
-            (make_cell(root, f"slerp-g{gamma}", blend="slerp", gamma=gamma, omega=0, t_edit=400),),
-            "slerp",
-            {"method.gamma": gamma},
-        )
-        for gamma in (0.5, 0.1)
-    ]
-    floor = make_cell(root, "floor-contents")
-    return [*swept, Row("contents as results", (floor,), "contents as results")]
-
-
-def table_rows(root: Path) -> list[Row]:
-    slerp = make_cell(root, "slerp", blend="slerp", gamma=0.6, omega=0, t_edit=400)
-    return [Row("slerp", (slerp,)), Row("reconstruction", (make_cell(root, "reconstruction", blend=None),))]
-
-
-def tracker(root: Path, project: str = "p") -> WandbTracker:
-    return WandbTracker(project, None, str(root / "outputs"))
-
-
-def read(path: Path) -> list[Record]:
-    """The records of a .wandb file: 7 bytes of header, then LevelDB's log format in blocks of 32 KiB."""
-    data, place, records, partial = path.read_bytes(), 7, [], b""
-    assert data[:4] == b":W&B"
-    while place < len(data):
-        if 32768 - place % 32768 < 7:  # a header does not cross blocks
-            place += 32768 - place % 32768
-            continue
-        if place + 7 > len(data):
-            break  # not written to its end yet
-        length, kind = struct.unpack_from("<HB", data, place + 4)
-        partial += data[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # whole, or its last part
-            records.append(Record.FromString(partial))
-            partial = b""
-    return records
-
-
-class Run:
-    """One recorded run."""
-
-    def __init__(self, folder: Path) -> None:
-        (file,) = folder.glob("*.wandb")
-        records: list[Record] = []
-        for _ in range(100):  # wandb's own process may still be writing
-            records = read(file)
-            if any(record.HasField("exit") for record in records):
-                break
-            time.sleep(0.1)
-        (self.about,) = [r.run for r in records if r.HasField("run")]
-        self.files = folder / "files"
-        self.config = {item.key: json.loads(item.value_json) for item in self.about.config.update}
-        self.metrics = {r.metric.name: r.metric for r in records if r.HasField("metric")}
-        self.history = [self._line(r.history.item) for r in records if r.HasField("history")]
-        summaries = [item for r in records if r.HasField("summary") for item in r.summary.update]
-        self.summary = self._line(summaries)
-
-    @staticmethod
-    def _line(items: Iterable[Any]) -> dict[str, Any]:
-        """Values by key; of a table or an image what its parts say, such as the path of its file."""
-        line: dict[str, Any] = {}
-        for item in items:
-            key, *part = item.nested_key or [item.key]
-            value = json.loads(item.value_json)
-            if part:
-                line.setdefault(key, {})[part[0]] = value
-            elif not key.startswith("_"):
-                line[key] = value
-        return line
-
-    def table(self, key: str) -> dict[str, Any]:
-        """Columns and data of a logged table."""
-        content = json.loads((self.files / self.history[-1][key]["path"]).read_text())
-        return {"columns": content["columns"], "data": content["data"]}
-
-    def image(self, key: str) -> tuple[int, int]:
-        """Size of a logged image."""
-        return Image.open(self.files / self.history[-1][key]["path"]).size
-
-
-def runs(root: Path) -> dict[str, Run]:
-    """Every recorded run, by name."""
-    found = [Run(folder) for folder in sorted((root / "outputs/wandb").glob("offline-run-*"))]
-    by_name = {run.about.display_name: run for run in found}
-    assert len(by_name) == len(found)
-    return by_name
+pytestmark = pytest.mark.usefixtures("logged_out")
 
 
 def test_a_cell_is_a_run(tmp_path):
@@ -354,14 +173,14 @@ def test_a_refused_run_is_one_line_and_can_be_sent_again(tmp_path, monkeypatch):
     assert "gamma=0.5" in runs(tmp_path)
 
 
-def test_logged_out_nothing_is_asked_and_nothing_sent(tmp_path, machine, capfd, monkeypatch):
+def test_logged_out_nothing_is_asked_and_nothing_sent(tmp_path, logged_out, capfd, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *prompt: pytest.fail("asked"))
     record = make_result(tmp_path, "gamma", gamma_rows(tmp_path), ["method.gamma"])
     offline = tracker(tmp_path)
     offline.result(record, tmp_path / "results")
     wandb.teardown()
     assert not offline.online
-    assert select.select([machine], [], [], 0)[0] == []
+    assert select.select([logged_out], [], [], 0)[0] == []
     folder = tmp_path / "outputs/wandb"
     assert capfd.readouterr().out == f"W&B: gamma is in {folder}; `wandb sync {folder}` sends what is not sent yet\n"
 
@@ -390,111 +209,3 @@ def test_the_default_tracks_nothing(tmp_path):
     Tracker().cell("gamma", row)
     Tracker().result({}, tmp_path)
     assert set(tmp_path.rglob("*")) == before
-
-
-def test_dashboard_sends_what_an_experiment_would_have_sent(tmp_path, capsys):
-    rows = gamma_rows(tmp_path)
-    record = make_result(tmp_path, "gamma", rows, ["method.gamma"])
-    make_result(tmp_path, "table2", table_rows(tmp_path), [])
-    elsewhere = tmp_path / "elsewhere"
-    missing = make_result(tmp_path, "layer", [Row("gone", (make_cell(elsewhere, "gone", blend="add"),))], [])
-    arguments = ["--results", str(tmp_path / "results"), "--outputs", str(tmp_path / "outputs"), "--project", "p"]
-    dashboard.main(arguments)
-    sent = runs(tmp_path)
-    groups = {(run.about.run_group, name) for name, run in sent.items() if run.about.job_type == "tables"}
-    assert groups == {("gamma", "gamma"), ("table2", "table2")}
-    cells = {(run.about.run_group, name) for name, run in sent.items() if run.about.job_type == "cell"}
-    assert cells == {("gamma", row.name) for row in rows} | {("table2", "slerp"), ("table2", "reconstruction")}
-    printed = capsys.readouterr().out.splitlines()
-    (gone,) = missing["rows"][0]["cells"]
-    assert [line for line in printed if line.startswith("left out")] == [
-        f"left out: layer.json names cell {gone}, which is not complete in {tmp_path / 'outputs/cells'}; "
-        "`python run.py experiment=layer` makes it"
-    ]
-    folder = tmp_path / "outputs/wandb"
-    assert printed[-2] == f"W&B: not sent yet: 7 runs; `wandb login`, then `wandb sync {folder}`"
-    assert printed[-1] == "W&B: the workspace can only be saved online; logged in, run this command again"
-
-    live = tracker(tmp_path)  # the experiment itself, afterwards, has nothing to add
-    for row in rows:
-        live.cell("gamma", row)
-    live.result(record, tmp_path / "results")
-    assert len(live.unsent) == 7
-    (sent_since,) = live.unsent[0].glob("*.wandb")
-    Path(f"{sent_since}.synced").touch()  # as `wandb sync` does
-    assert len(live.unsent) == 6
-
-
-def test_dashboard_without_any_cell_is_an_error(tmp_path):
-    make_result(tmp_path, "gamma", gamma_rows(tmp_path), ["method.gamma"])
-    with pytest.raises(UserError, match="no result"):
-        dashboard.send(tmp_path / "results", tmp_path / "elsewhere", "p", None)
-
-
-def boards(root: Path) -> list[Board]:
-    records = [
-        make_result(root, "gamma", gamma_rows(root), ["method.gamma"]),
-        make_result(root, "table2", table_rows(root), []),
-    ]
-    return [Board.of(record, root / "outputs/cells") for record in records]
-
-
-def test_the_workspace_has_a_section_for_each_experiment(tmp_path):
-    both = boards(tmp_path)
-    spec = json.loads(dashboard.workspace(both, "p", "me")._to_model().spec.model_dump_json(by_alias=True))["section"]
-    sections = spec["panelBankConfig"]["sections"]
-    assert [section["name"] for section in sections] == ["The title of gamma", "The title of table2"]
-    panels = [[(panel["viewType"], panel["config"]) for panel in section["panels"]] for section in sections]
-    kinds = ["Weave", "Weave", "Media Browser", "Media Browser"]
-    assert [kind for kind, _ in panels[0]] == ["Run History Line Plot", "Run History Line Plot", *kinds]
-    assert [kind for kind, _ in panels[1]] == ["Bar Chart", "Bar Chart", *kinds]
-    curve, bars = panels[0][0][1], panels[1][0][1]
-    assert (curve["xAxis"], curve["metrics"], curve["chartTitle"]) == ("method/gamma", ["gamma/fd/slerp"], "FD ↓")
-    assert bars["metrics"] == ["table2/fd/slerp", "table2/fd/reconstruction"]
-    shown = [panel["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"] for _, panel in panels[0][2:4]]
-    assert shown == list(both[0].tables.values())
-    assert [panel["mediaKeys"] for _, panel in panels[0][4:]] == [["gamma/figures/gamma"], ["gamma/grid"]]
-    (runset,) = spec["runSets"]
-    assert runset["filters"]["filters"][0]["key"] == {"section": "run", "name": "name"}  # the id, in W&B's words
-    assert runset["filters"]["filters"][0]["value"] == [board.run_id for board in both]
-
-
-def test_the_keys_of_the_panels_are_those_of_the_runs(tmp_path):
-    for board, name in zip(boards(tmp_path), ("gamma", "table2"), strict=True):
-        tracker(tmp_path).result(json.loads((tmp_path / f"results/{name}.json").read_text()), tmp_path / "results")
-        run = runs(tmp_path)[name]
-        logged = {key for line in run.history for key in line}
-        keys = {key for _, plotted in board.plots.values() for key in plotted}
-        assert logged - {"method/gamma"} == keys | {*board.tables.values(), *board.figures.values(), board.grid}
-        assert run.about.run_id == board.run_id
-
-
-def test_long_names_make_short_and_different_keys(tmp_path):
-    rows = table_rows(tmp_path)
-    stems = [f"table2__method.omega=0.1,method.t_edit=500,scale.pairs={n}" for n in (64, 128)]
-    grids = [Board.of(make_result(tmp_path, s, rows, []), tmp_path / "outputs/cells").grid for s in stems]
-    assert grids[0] != grids[1]
-    assert all(len(grid) <= 60 for grid in grids)
-
-
-def test_the_workspace_is_saved_in_the_place_of_the_former_one(tmp_path, monkeypatch):
-    saved = []
-
-    def save(view: ws.Workspace) -> ws.Workspace:
-        view._internal_name = view._internal_name or f"nw-view{len(saved)}-v"
-        saved.append((view._internal_name, len(view.sections)))
-        return view
-
-    def from_url(url: str) -> ws.Workspace:
-        before = ws.Workspace(entity="me", project="p")
-        before._internal_name = f"nw-{url.partition('nw=')[2]}-v"
-        return before
-
-    monkeypatch.setattr(ws.Workspace, "save", save)
-    monkeypatch.setattr(ws.Workspace, "url", property(lambda v: f"https://w/me/p?nw={v._internal_name[3:-2]}"))
-    monkeypatch.setattr(ws.Workspace, "from_url", staticmethod(from_url))
-    both, memory = boards(tmp_path), tmp_path / "workspace"
-    assert dashboard.save(dashboard.workspace(both[:1], "p", "me"), memory) == "https://w/me/p?nw=view0"
-    assert dashboard.save(dashboard.workspace(both, "p", "me"), memory) == "https://w/me/p?nw=view0"
-    dashboard.save(dashboard.workspace(both, "q", "me"), memory)
-    assert saved == [("nw-view0-v", 1), ("nw-view0-v", 2), ("nw-view2-v", 2)]
