@@ -19,6 +19,7 @@ ROLES = {
     "identity": "small ResNet, ArcFace additive angular margin, beside it a regression of the true geometry; (B, 128)",
     "clip": "tiny `open_clip` model, contrastive on generated captions, beside it a regression of the true attributes",
     "features": "small CNN trained on attributes; (B, 64) features for FD and KID, its stages for Gram",
+    "coarse": "statistics beside the U-Net (The coarse part, below)",
 }
 
 
@@ -82,14 +83,12 @@ def _card(measures: list[Measure], command: str) -> str:
         "| network | what | parameters | file | sha256 |",
         "|---|---|---|---|---|",
     ]
-    for name in NAMES:
+    for name, role in ROLES.items():
         parameters = sum(p.numel() for p in load(name).parameters()) / 1e6
         size = (WEIGHTS / f"{name}.safetensors").stat().st_size / 1e6
         sha256 = weights_sha256(name)
-        lines.append(f"| {name} | {ROLES[name]} | {parameters:.2f} M | {size:.2f} MB | `{sha256}` |")
+        lines.append(f"| {name} | {role} | {parameters:.2f} M | {size:.2f} MB | `{sha256}` |")
     total = sum(path.stat().st_size for path in WEIGHTS.glob("*.safetensors"))
-    size, sha256 = (WEIGHTS / "coarse.safetensors").stat().st_size / 1e6, weights_sha256("coarse")
-    lines.append(f"| coarse | statistics beside the U-Net (The coarse part, below) | | {size:.2f} MB | `{sha256}` |")
     lines += ["", f"Together {total / 1e6:.1f} MB of fp16 safetensors; at most 25 MB are allowed.", ""]
     lines += ["## Training", ""]
     lines += ["| network | command | steps | batch |", "|---|---|---|---|"]

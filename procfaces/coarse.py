@@ -31,11 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"--faces must be above {len(coarse.mean)}, the number of coefficients; got {a.faces}")
         coarse.fit(haar(to_model(pool("train", a.faces).images)))
         command = f"python -m procfaces.coarse --faces {a.faces}"
-        try:
-            path = save("coarse", coarse.state_dict(), a.out, {"command": command, "faces": a.faces})
-        except OSError as error:
-            raise UserError(f"cannot write into {a.out}: {error.strerror}; give another --out") from None
-        print(f"wrote {path}")
+        print(f"wrote {save('coarse', coarse.state_dict(), a.out, {'command': command, 'faces': a.faces})}")
 
 
 if __name__ == "__main__":

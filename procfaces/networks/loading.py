@@ -52,15 +52,22 @@ def save(name: str, state: Mapping[str, Tensor], folder: Path, metadata: Mapping
 
     Args:
         metadata: how the weights came about; kept in the file's header as JSON.
+    Raises:
+        UserError: the folder cannot be written.
     """
     half = {key: v.half() if v.is_floating_point() else v for key, v in sorted(state.items())}
     half = {key: v.contiguous() for key, v in half.items()}
     # One key only: safetensors does not keep the order of several, and the file's hash would vary.
     content = format_safetensors(half, {"training": json.dumps(metadata, sort_keys=True)})
-    path = folder / f"{name}.safetensors"
-    index = _index(folder) | {path.name: hashlib.sha256(content).hexdigest()}
-    write_atomic(path, lambda p: p.write_bytes(content))
-    write_atomic(folder / "sha256.json", lambda p: p.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n"))
+    path, sha256 = folder / f"{name}.safetensors", hashlib.sha256(content).hexdigest()
+    try:
+        index = json.dumps(_index(folder) | {path.name: sha256}, indent=2, sort_keys=True) + "\n"
+        write_atomic(path, lambda p: p.write_bytes(content))
+        write_atomic(folder / "sha256.json", lambda p: p.write_text(index))
+    except OSError as error:
+        raise UserError(
+            f"cannot write into {folder}: {error.strerror}; make it writable or give another --out"
+        ) from None
     return path
 
 
