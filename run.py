@@ -1,11 +1,11 @@
-"""InjectFusion Bench: `python run.py` says what can be run."""
+"""InjectFusion Bench: `python run.py` lists what can be run."""
 
 import hydra
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
-from experiments.cli import guarded
-from injectfusion.errors import one_line_errors
+from experiments.command_line import guarded
+from injectfusion.core.errors import one_line_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -1,1 +1,1 @@
-"""How experiments run: pairs, latent cache, generation, evaluation, store, tables, figures, tracking."""
+"""How experiments run: domains, engine, store, tables, outlets, assets, and the commands over them."""

@@ -6,7 +6,6 @@ The overrides go to each of them (`scale=smoke`, `device=cuda`). One process for
 from __future__ import annotations
 
 import argparse
-import runpy
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,20 +13,22 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from experiments.cli import ROOT
-from experiments.records import EXPERIMENTS
+from experiments.command_line import call
+from experiments.configuration import EXPERIMENTS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.all", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as of `python run.py --help`")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for run.py, see `python run.py --help`")
     overrides = parser.parse_args(arguments).overrides
     for name in EXPERIMENTS:
-        sys.argv = ["run.py", f"experiment={name}", *overrides]
-        Console(stderr=True).rule(Text(shlex.join(["python", *sys.argv])), align="left")  # brackets are no markup
-        runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+        command = [f"experiment={name}", *overrides]
+        text = Text(shlex.join(["python", "run.py", *command]))  # no markup: overrides may have brackets
+        Console(stderr=True).rule(text, align="left")
+        if code := call(command):
+            sys.exit(code)
 
 
 if __name__ == "__main__":

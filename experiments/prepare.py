@@ -3,9 +3,9 @@
     python -m experiments.prepare profile=celebahq
     python -m experiments.prepare --check profile=celebahq
 
-Takes the overrides of run.py. Prints what is needed and whether it is there, downloads what can be downloaded (started
-again, it goes on where it was cut off), and says how to get the rest. Exit code 0: everything is there; 2: something is
-missing or wrong.
+Takes the overrides of run.py. Prints which files are needed and whether they are present, downloads those that can be
+downloaded (started again, it continues interrupted downloads), and says how to get the others. Exit code 0: everything
+is present; 2: something is missing or wrong.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from experiments.cli import ROOT, explain
-from experiments.requirements import Item, require_given, show, survey
-from injectfusion.errors import UserError, one_line_errors
+from experiments.assets.downloads import fetch_all
+from experiments.assets.requirements import require_given, show, survey
+from experiments.command_line import explain
+from experiments.configuration import composed
+from injectfusion.core.errors import one_line_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,54 +36,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(2)
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """The configuration that run.py would compose."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
-
-
 def prepare(config: DictConfig, check: bool, console: Console) -> bool:
-    """Print what a configuration needs, and get it unless `check`; tells whether everything is there.
+    """Print what a configuration needs, and download it unless `check`; returns whether everything is present.
 
     Raises:
         UserError: a key without a default is not given.
     """
     require_given(config)
-    items = survey(config)
-    if not items:
+    requirements = survey(config)
+    if not requirements:
         console.print("Nothing is needed: everything ships with the project.")
         return True
-    show(items, console)
-    downloads = [item for item in items if item.fetch]
+    show(requirements, console)
+    downloads = {f"{item.name} ({item.source})": item.fetch for item in requirements if item.fetch is not None}
     if downloads and check:
-        names = ", ".join(f"{item.name} ({item.source})" for item in downloads)
-        console.print(f"without --check this command downloads {names}", soft_wrap=True, highlight=False)
+        console.print(f"without --check this command downloads {', '.join(downloads)}", soft_wrap=True, highlight=False)
     elif downloads:
-        _download(downloads)
-        items = survey(config)
-        show(items, console)
-    return all(item.state == "present" for item in items)
-
-
-def _download(items: Sequence[Item]) -> None:
-    """Download what can be; a line on stderr for each that fails, and on to the next."""
-    errors = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors) as bars:
-        for item in items:
-            assert item.fetch is not None
-            task = bars.add_task(item.name, total=None)
-            try:
-                item.fetch(lambda done, total, task=task: bars.update(task, completed=done, total=total))  # type: ignore[misc]
-            except UserError as error:
-                bars.remove_task(task)
-                errors.print(f"error: {error}", soft_wrap=True, markup=False, highlight=False)
+        fetch_all(downloads)
+        requirements = survey(config)
+        show(requirements, console)
+    return all(item.state == "present" for item in requirements)
 
 
 if __name__ == "__main__":

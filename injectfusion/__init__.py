@@ -1,1 +1,39 @@
-"""InjectFusion: training-free content injection in the h-space of diffusion U-Nets (arXiv 2303.15403)."""
+"""InjectFusion: training-free content injection in the h-space of diffusion U-Nets (arXiv 2303.15403).
+
+from injectfusion import Method, inject, load
+
+backbone = load("procfaces")
+results = inject(backbone, contents, originals, Method(gamma=0.6))
+"""
+# ruff: noqa: F401 (names for type checkers)
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from injectfusion.backbones.loading import load
+    from injectfusion.core.images import load_images, read_image, save_image
+    from injectfusion.edit import inject
+    from injectfusion.method import Method
+    from injectfusion.sampling import Trajectory, generate, invert, reverse
+
+# Imported when first used: diffusers takes seconds, which users of `injectfusion.core` alone need not wait for.
+_MODULES = {
+    "Method": "method",
+    "Trajectory": "sampling",
+    "generate": "sampling",
+    "inject": "edit",
+    "invert": "sampling",
+    "load": "backbones.loading",
+    "load_images": "core.images",
+    "read_image": "core.images",
+    "reverse": "sampling",
+    "save_image": "core.images",
+}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

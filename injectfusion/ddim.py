@@ -1,6 +1,7 @@
 """DDIM and Asyrp steps: equations (1) to (3).
 
-`a_t` and `a_prev` are values of alpha_cumprod as Python floats: their products are taken in float64.
+`a_t` and `a_prev` are values of alpha_cumprod in (0, 1] as Python floats: their products are taken in float64.
+Images and estimates of noise are (B, C, H, W).
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ def step(
     """One step from x_t to x_prev, in either direction of time.
 
     Args:
-        eps: the plain noise estimate, which gives the direction D and, unless `eps_edited` is given, P as well.
-        eps_edited: the estimate with an edited bottleneck; only P sees it: Asyrp, equation (3).
-        noise: (B, C, H, W) standard normal, needed for eta > 0.
+        eps: the plain noise estimate, used for the direction D and, unless `eps_edited` is given, for P.
+        eps_edited: the estimate with an edited bottleneck, used for P only: Asyrp, equation (3).
+        noise: (B, C, H, W) standard normal, required for eta > 0.
+        eta: scale of the noise in [0, 1]: 0 is DDIM, 1 is DDPM.
     """
     s = sigma(a_t, a_prev, eta)
     x_0 = predict_x0(x_t, eps if eps_edited is None else eps_edited, a_t)

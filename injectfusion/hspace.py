@@ -1,7 +1,7 @@
-"""Blending bottleneck features: section 3, equation (7), appendices E and G.
+"""Blending in h-space, the space of bottleneck features: section 3, equation (7), appendices E and G.
 
-A blend is any function `(h_original, h_content, gamma) -> h` over (B, C, hh, ww) tensors with gamma in [0, 1]. Norms
-and angles are taken per sample over all of C, hh, ww, in float64.
+A blend is any function `(h_original, h_content, gamma) -> h` of (B, C, hh, ww) tensors with gamma in [0, 1]. Norms and
+angles are taken per sample over all of C, hh, ww, in float64.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _SMALL = 1e-6  # below this sine of the angle slerp is undefined, below this nor
 
 
 def replace(h_original: Tensor, h_content: Tensor, gamma: float) -> Tensor:
-    """h~ = h(c), whatever gamma is (section 3.1)."""
+    """h~ = h(c) for every gamma (section 3.1)."""
     return h_content
 
 
 def add(h_original: Tensor, h_content: Tensor, gamma: float) -> Tensor:
-    """h~ = h(o) + h(c), whatever gamma is (section 3.1)."""
+    """h~ = h(o) + h(c) for every gamma (section 3.1)."""
     return h_original + h_content
 
 
@@ -39,13 +39,13 @@ def lerp_norm(h_original: Tensor, h_content: Tensor, gamma: float) -> Tensor:
 
 
 def slerp(h_original: Tensor, h_content: Tensor, gamma: float, rescale: bool = True) -> Tensor:
-    """Normalised spherical interpolation, equation (7).
+    """Normalized spherical interpolation, equation (7).
 
-    Where the two are (anti)parallel, or one of them is zero, slerp is undefined and lerp_norm takes its place.
+    If h(o) and h(c) are (anti)parallel or one of them is zero, slerp is undefined and lerp_norm is used instead.
 
     Args:
-        rescale: bring h(c) to the norm of h(o) first, as (7) does. The reference implementation does not when it
-            mixes locally.
+        rescale: scale h(c) to the norm of h(o) first, as in (7). The reference implementation does not do so in local
+            mixing.
     """
     norm_original, norm_content = _norm(h_original), _norm(h_content)
     dot = (h_original.double() * h_content.double()).flatten(1).sum(1)[:, None, None, None]
@@ -73,7 +73,7 @@ def blend_inside(blend: Blend, h_original: Tensor, h_content: Tensor, gamma: flo
     """Local mixing: blend(m h(o), m h(c)) + (1 - m) h(o) (section 3.4, algorithm 1).
 
     Args:
-        mask: (hh, ww) float in [0, 1], 1 where content goes in.
+        mask: (hh, ww) float in [0, 1], 1 where content is injected.
     """
     return blend(mask * h_original, mask * h_content, gamma) + (1 - mask) * h_original
 
@@ -86,8 +86,8 @@ def box_mask(box: tuple[float, float, float, float], height: int, width: int) ->
     return mask
 
 
-# Gamma over the editing interval (appendix G): functions of gamma and of the progress, 0 at the first edited step
-# and 1 at the last. All three spend the same total.
+# Gamma over the editing interval (appendix G): functions of gamma and of the progress, which is 0 at the first edited
+# step and 1 at the last. All three have the same total.
 
 
 def constant(gamma: float, progress: float) -> float:

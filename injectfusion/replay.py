@@ -1,9 +1,9 @@
 """Replay recordings of the reference implementation: `python -m injectfusion.replay FILE...`.
 
-A recording is a safetensors file with one network's weights under the released names, and what the reference
-implementation made of them: a plain forward pass, inversions, the content features kept while inverting, and results of
-injection. Each is computed anew from the recorded tensors before it, and compared by relative L2 error. The exit code
-is 0 only if all of them are within their limit.
+A recording is a safetensors file with the weights of one network under their released names, and what the reference
+implementation computed with them: a forward pass, inversions, the content features kept during inversion, and results
+of injection. Each is computed again from the recorded tensors that precede it, and compared by relative L2 error. The
+exit code is 0 only if all errors are within their limits.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from injectfusion.backbones.loading import build_backbone
-from injectfusion.backbones.released import ADM, DDPM, Network
+from injectfusion.backbones.released import ADM, DDPM, ReleasedNetwork
 from injectfusion.backbones.unet import UNetBackbone
-from injectfusion.errors import UserError, one_line_errors
-from injectfusion.process import Method, Trajectory, generate, invert
+from injectfusion.core.errors import UserError, one_line_errors, unknown
+from injectfusion.core.progress import Progress, Track, silent
+from injectfusion.method import Method
+from injectfusion.sampling import Trajectory, generate, invert
 from injectfusion.schedule import TRAIN_STEPS, linear_alpha_cumprod, timesteps
 
 FORWARD_LIMIT = 1e-4  # relative L2 error of one forward pass
-LIMIT = 1e-3  # of everything that many passes lead to
+LIMIT = 1e-3  # of everything that takes many passes
 
 _KINDS: dict[str, type[DDPM] | type[ADM]] = {"ddpm": DDPM, "adm": ADM}
-# What every recorded ADM network has, and `ADM` takes for granted.
+# Settings that `ADM` assumes to be on.
 _ADM_FIXED = ("resblock_updown", "use_scale_shift_norm")
 
 
 @dataclass(frozen=True)
-class Item:
-    """One recorded tensor, computed anew.
+class Comparison:
+    """A recorded tensor compared with its recomputation.
 
     Attributes:
         name: its key in the recording.
-        error: relative L2 error against the recorded one.
+        error: relative L2 error.
         limit: the largest error that counts as agreement.
     """
 
@@ -59,7 +60,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording: settings and tensors by key."""
+    """Settings (JSON values, hence `Any`) and tensors of a recording, by key."""
 
     path: Path
     meta: Mapping[str, Any]
@@ -67,12 +68,12 @@ class Recording:
 
     def __getitem__(self, key: str) -> Tensor:
         if key not in self.tensors:
-            raise UserError(f"{self.path} is no complete recording: {key} is missing")
+            raise UserError(f"{self.path} is incomplete: {key} is missing")
         return self.tensors[key]
 
     def setting(self, key: str) -> Any:
         if key not in self.meta:
-            raise UserError(f"{self.path} is no complete recording: its meta lacks {key}")
+            raise UserError(f"{self.path} is incomplete: {key} is missing in its meta")
         return self.meta[key]
 
 
@@ -93,15 +94,15 @@ def read(path: Path) -> Recording:
     return Recording(path, meta, tensors)
 
 
-def network(recording: Recording) -> Network:
+def network(recording: Recording) -> ReleasedNetwork:
     """The network that a recording was made with.
 
     Raises:
-        UserError: its kind is not known, or a setting of it is missing or not supported.
+        UserError: its kind is unknown, or one of its settings is missing or not supported.
     """
     kind = recording.setting("kind")
     if kind not in _KINDS:
-        raise UserError(f"{recording.path}: unknown kind of network '{kind}'; known: {', '.join(_KINDS)}")
+        raise UserError(f"{recording.path}: {unknown('kind of network', kind, list(_KINDS))}")
     for key in _ADM_FIXED if kind == "adm" else ():
         if recording.setting(key) is not True:
             raise UserError(f"{recording.path}: {key} is off, which no released network has")
@@ -110,11 +111,13 @@ def network(recording: Recording) -> Network:
     return _KINDS[kind](**tuples)
 
 
-def replay(recording: Recording) -> Iterator[Item]:
-    """Compute every recorded tensor anew.
+def replay(recording: Recording, progress: Track = silent) -> Iterator[Comparison]:
+    """Compute every recorded tensor again.
 
+    Args:
+        progress: shows the progress over the cases of injection.
     Raises:
-        UserError: the recording is incomplete, or its weights are of another network than its settings say.
+        UserError: the recording is incomplete, or its weights do not belong to the network of its settings.
     """
     prefix = "weights/"
     state = {key.removeprefix(prefix): v for key, v in recording.tensors.items() if key.startswith(prefix)}
@@ -131,40 +134,43 @@ def replay(recording: Recording) -> Iterator[Item]:
 
     yield from _forward(recording, backbone)
     content, original = (invert(backbone, recording[f"{side}/x0"], steps) for side in ("content", "original"))
-    yield _item(recording, "content/xT", content.x_T)
-    yield _item(recording, "original/xT", original.x_T)
+    yield _compared(recording, "content/xT", content.x_T)
+    yield _compared(recording, "original/xT", original.x_T)
     for t in content.timesteps:
-        yield _item(recording, f"content/h/{t}", content.h_at(t))
+        yield _compared(recording, f"content/h/{t}", content.h_at(t))
 
-    # Cases start from the recorded latents and features: their errors are their own. A random network multiplies the
-    # rounding of an inversion up to forty times on the way back.
+    # Cases start from the recorded latents and features, so that only their own errors count: on the way back, a random
+    # network magnifies the rounding errors of an inversion up to forty times.
     h = torch.stack([recording[f"content/h/{t}"] for t in content.timesteps], dim=1)
     recorded = Trajectory(recording["content/xT"], h, content.timesteps)
-    for i, case in enumerate(recording.setting("cases")):
-        result = generate(backbone, recording["original/xT"], case["n_gen"], _method(recording, case), recorded)
-        yield _item(recording, f"case/{i}/result", result)
+    cases = recording.setting("cases")
+    for i in progress(range(len(cases)), recording.path.name):
+        method = _method(recording, cases[i])
+        result = generate(backbone, recording["original/xT"], cases[i]["n_gen"], method, recorded)
+        yield _compared(recording, f"case/{i}/result", result)
 
 
-def _forward(recording: Recording, backbone: UNetBackbone) -> Iterator[Item]:
-    """The whole network at once, and its two halves as the method uses them, image by image."""
+def _forward(recording: Recording, backbone: UNetBackbone) -> Iterator[Comparison]:
+    """The whole network on the batch, and its two halves image by image, as the method uses them."""
     x, t = recording["forward/x"], recording["forward/t"]
     with torch.inference_mode():
-        yield _item(recording, "forward/output", backbone.unet(x, t).sample, FORWARD_LIMIT)
+        yield _compared(recording, "forward/output", backbone.unet(x, t).sample, FORWARD_LIMIT)
         halves = [backbone.encode(x[i : i + 1], int(t[i])) for i in range(len(x))]
-        yield _item(recording, "forward/h", torch.cat([features.h for features in halves]), FORWARD_LIMIT)
+        yield _compared(recording, "forward/h", torch.cat([features.h for features in halves]), FORWARD_LIMIT)
         eps = torch.cat([backbone.decode(features) for features in halves])
     recorded = recording["forward/output"][:, : x.shape[1]]
-    yield Item("forward/output, in two halves", _relative(eps, recorded), FORWARD_LIMIT)
+    yield Comparison("forward/output, in two halves", _relative(eps, recorded), FORWARD_LIMIT)
 
 
 def _method(recording: Recording, case: Mapping[str, Any]) -> Method:
     if case["mask"]:
-        raise UserError(f"{recording.path}: a case with a mask, whose place is not recorded")
-    return Method(gamma=case["gamma"], omega=case["omega"], t_edit=case["t_edit"], inject_steps=case["n_replace"])
+        raise UserError(f"{recording.path}: a case has a mask, whose position is not recorded")
+    gamma, omega, t_edit, inject_steps = (case[key] for key in ("gamma", "omega", "t_edit", "n_replace"))
+    return Method(gamma=gamma, omega=omega, t_edit=t_edit, t_boost=0, inject_steps=inject_steps)
 
 
-def _item(recording: Recording, name: str, computed: Tensor, limit: float = LIMIT) -> Item:
-    return Item(name, _relative(computed, recording[name]), limit)
+def _compared(recording: Recording, name: str, computed: Tensor, limit: float = LIMIT) -> Comparison:
+    return Comparison(name, _relative(computed, recording[name]), limit)
 
 
 def _relative(computed: Tensor, recorded: Tensor) -> float:
@@ -182,17 +188,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _report(path: Path) -> bool:
-    """Replay one file and print its table; whether all of it agrees."""
-    console, errors = Console(), Console(stderr=True)
-    recording = read(path)
-    items = list(track(replay(recording), path.name, console=errors, transient=True, disable=not errors.is_terminal))
+    """Replay one file and print its table. Returns whether everything agrees."""
+    with Progress() as progress:
+        comparisons = list(replay(read(path), progress.track))
     table = Table("recorded", "relative L2 error", "limit", "", title=path.name, title_justify="left")
-    for item in items:
-        table.add_row(item.name, f"{item.error:.1e}", f"{item.limit:.0e}", "agrees" if item.agrees else "DIFFERS")
+    for c in comparisons:
+        table.add_row(c.name, f"{c.error:.1e}", f"{c.limit:.0e}", "agrees" if c.agrees else "DIFFERS")
+    agreeing = sum(c.agrees for c in comparisons)
+    console = Console()
     console.print(table)
-    differing = sum(not item.agrees for item in items)
-    console.print(f"{path.name}: {len(items) - differing} of {len(items)} agree", highlight=False)
-    return differing == 0
+    console.print(f"{path.name}: {agreeing} of {len(comparisons)} agree", highlight=False)
+    return agreeing == len(comparisons)
 
 
 if __name__ == "__main__":

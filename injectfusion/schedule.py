@@ -1,7 +1,7 @@
 """Noise schedule and timestep sequences.
 
-`alpha_cumprod` is the paper's alpha_t: the cumulative product of (1 - beta). Everything here is float64: products of a
-thousand factors near one lose four digits in float32.
+`alpha_cumprod` is the paper's alpha_t: the cumulative product of (1 - beta). Everything here is float64: in float32
+a product of a thousand factors near one loses four digits.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ def linear_alpha_cumprod(
     beta_end: float = 0.02,
     steps: int = TRAIN_STEPS,
 ) -> Tensor:
-    """alpha_cumprod of the linear schedule, matched to the image size.
+    """alpha_cumprod of the linear schedule, matched to an image size.
 
-    The schedule of Ho et al. 2020 leaves an image's mean colors in x_T at 256 px and drowns them at smaller sizes. Its
-    log signal-to-noise ratio is therefore shifted by 2 ln(256 / size) (Hoogeboom et al. 2023); size = 256 is the
-    schedule as it is.
+    With the schedule of Ho et al. 2020, x_T still contains the mean colors of a 256 px image, but those of smaller
+    images are lost in noise. The log signal-to-noise ratio is therefore shifted by 2 ln(256 / size) (Hoogeboom et al.
+    2023); size = 256 gives the original schedule.
 
     Args:
         size: the image size in pixels that the schedule is matched to.
+        beta_start, beta_end: the first and the last beta, each in (0, 1).
+        steps: number of training timesteps T.
     Returns:
         (steps,) float64, falling in (0, 1).
     """
@@ -40,7 +42,7 @@ def linear_alpha_cumprod(
 
 
 def timesteps(steps: int, train_steps: int = TRAIN_STEPS) -> list[int]:
-    """The reference implementation's seq(S): S rising timesteps from 0 to train_steps - 1, both included.
+    """seq(S) of the reference implementation: S ascending timesteps from 0 to train_steps - 1, both included.
 
     Raises:
         ValueError: fewer than 2 or more than train_steps steps.

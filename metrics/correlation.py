@@ -1,10 +1,10 @@
-"""Correlation of the norms of h and of its matching skip connection, equations (5) and (6)."""
+"""Correlation between the norms of h and of its matching skip connection g, equations (5) and (6)."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from injectfusion.errors import UserError
+from injectfusion.core.errors import UserError
 
 
 def norm_correlation(h: Tensor, skip: Tensor) -> tuple[float, float]:
@@ -13,8 +13,8 @@ def norm_correlation(h: Tensor, skip: Tensor) -> tuple[float, float]:
     Args:
         h, skip: (N,) norms ||h_i|| and ||g_i|| over N samples.
     Returns:
-        r over pairs of the same sample, and over all pairs of different samples. As the z-scores of each sum to zero,
-        the second is -r / (N - 1).
+        r over pairs (h_i, g_i) of the same sample, and over all pairs (h_i, g_j) of different samples. As z-scores sum
+        to zero, the second is -r / (N - 1).
     Raises:
         UserError: fewer than two samples, or norms that are all equal.
     """
@@ -28,7 +28,7 @@ def norm_correlation(h: Tensor, skip: Tensor) -> tuple[float, float]:
 
 
 def homogeneous(h: Tensor, skip: Tensor, counts: Tensor) -> Tensor:
-    """Homogeneous correlation (5) on R resamples of the samples, for S timesteps at once.
+    """Homogeneous correlation (5) on R resamples of N samples, at S timesteps at once.
 
     Args:
         h, skip: (N, S) norms.

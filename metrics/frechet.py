@@ -1,6 +1,6 @@
 """Fréchet and kernel distances between two sets of features, with torchmetrics' mathematics in float64.
 
-Both take sets of unequal size. Both take `counts`, how often each result is drawn, so that a bootstrap resample needs
+Both accept sets of unequal size. Both take `counts`, how often each result is drawn, so that a bootstrap resample needs
 no second embedding.
 """
 
@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from injectfusion.errors import UserError
+from injectfusion.core.errors import UserError
 
 VERSION = 1
 _CHUNK = 1024
@@ -28,7 +28,7 @@ class Reference:
         self.features = features.double()
 
     def frechet(self, features: Tensor, counts: Tensor) -> Tensor:
-        """Squared Fréchet distance of the two Gaussians fitted (Heusel et al. 2017, equation 6).
+        """Squared Fréchet distance between Gaussians fitted to both sets (Heusel et al. 2017, equation 6).
 
         Args:
             features: (n, D) of the results.
@@ -38,8 +38,8 @@ class Reference:
         Raises:
             UserError: n or M is at most D: the covariance would be singular and the distance meaningless.
         """
-        # Imported here as it takes seconds. torchmetrics' Fréchet mathematics has no public name; clean-fid's has, but
-        # leans on an argument of scipy.linalg.sqrtm that scipy is removing. The tests hold the two against each other.
+        # Imported here as it takes seconds. torchmetrics' function is private; clean-fid's is public, but relies on an
+        # argument of scipy.linalg.sqrtm that scipy is removing. The tests compare the two.
         from torchmetrics.image.fid import _compute_fid
 
         require(len(features), self.features.shape[1])
@@ -50,12 +50,12 @@ class Reference:
     def kernel(self, features: Tensor, counts: Tensor) -> Tensor:
         """Squared maximum mean discrepancy under the cubic kernel (x.y / D + 1)^3 (Binkowski et al. 2018), unbiased.
 
-        Computed over all features rather than random subsets: exact, and nothing to seed. In a resample two draws of
-        the same result make no pair, as an image makes none with itself.
+        Computed over all features rather than random subsets: exact, without a seed. In a resample, two draws of the
+        same result form no pair, as an image forms none with itself.
 
         Args, returns: as `frechet`.
         Raises:
-            UserError: fewer than two features on a side.
+            UserError: fewer than two results or two reference images.
         """
         from torchmetrics.image.kid import poly_kernel
 
@@ -87,7 +87,7 @@ class Reference:
 
 
 def require(n: int, dimension: int, what: str = "results") -> None:
-    """Refuse sets too small for a Fréchet distance on features of this dimension."""
+    """UserError: n images are too few for a Fréchet distance on features of this dimension."""
     if n <= dimension:
         raise UserError(
             f"a Fréchet distance on {dimension} features needs at least {dimension + 1} {what}, got {n}: add images"
@@ -108,5 +108,5 @@ def _moments(features: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and unbiased covariance (D, D) of features (n, D) drawn `counts` (n,) times, sum n."""
     n = len(features)
     mean = counts @ features / n
-    centred = features - mean
-    return mean, (centred * counts[:, None]).T @ centred / (n - 1)
+    centered = features - mean
+    return mean, (centered * counts[:, None]).T @ centered / (n - 1)

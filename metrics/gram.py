@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from injectfusion.errors import UserError
-from metrics.encoders.base import Progress, StageEncoder, silent
+from injectfusion.core.errors import UserError
+from injectfusion.core.progress import Track, silent
+from metrics.encoders.base import StageEncoder
 
 VERSION = 1
-BATCH = 16  # images at a time: the stages of VGG19 take 30 MB for one of 256 px, and twice that in float64
+BATCH = 16  # images at a time: the stages of VGG19 take 30 MB for an image of 256 px, and twice that in float64
 FORMULA = "scale * sum_l weight_l * mean_ij (G_l(result) - G_l(original))_ij^2, G = F F^T / (C h w)"
 
 
 def gram(stage: Tensor) -> Tensor:
-    """G = F F^T / (C h w) of feature maps (B, C, h, w), F being (C, h w): (B, C, C) float64."""
+    """G = F F^T / (C h w) with F of shape (C, h w): feature maps (B, C, h, w) -> (B, C, C) float64."""
     flat = stage.double().flatten(start_dim=2)
     return flat @ flat.transpose(1, 2) / flat[0].numel()
 
@@ -30,9 +31,9 @@ class GramLoss:
     The paper names neither layers nor scale, so all three are settings and are recorded with every number.
 
     Attributes:
-        layers: which of the encoder's stages, counted from 0; all when None.
-        weights: one for each layer; equal and summing to 1 when None.
-        scale: a factor over all, above 0; by default one that brings two random faces to about 0.01.
+        layers: which of the encoder's stages, counted from 0; None means all.
+        weights: one for each layer; None means equal weights that sum to 1.
+        scale: a factor above 0; with the default, two random faces have a loss of about 0.01.
 
     Raises:
         UserError: a scale of 0 or less.
@@ -50,7 +51,7 @@ class GramLoss:
         """The (layer, weight) of each term for an encoder with `depth` stages.
 
         Raises:
-            UserError: no layers, one that the encoder lacks, or not one weight for each.
+            UserError: no layers, one that the encoder does not have, or not one weight for each.
         """
         layers = tuple(range(depth)) if self.layers is None else self.layers
         if not layers or not all(0 <= layer < depth for layer in layers):
@@ -61,14 +62,12 @@ class GramLoss:
         return list(zip(layers, weights, strict=True))
 
     def settings(self, depth: int) -> dict[str, Any]:
-        """What to record with every number. Raises as `terms`."""
+        """What to record with every number, as JSON values. Raises as `terms`."""
         layers, weights = zip(*self.terms(depth), strict=True)
         return {"layers": list(layers), "weights": list(weights), "scale": self.scale, "formula": FORMULA}
 
-    def __call__(
-        self, encoder: StageEncoder, originals: Tensor, results: Tensor, progress: Progress = silent
-    ) -> Tensor:
-        """The loss of N pairs of images, (N, 3, H, W) uint8 each: (N,) float64. Raises as `terms`."""
+    def __call__(self, encoder: StageEncoder, originals: Tensor, results: Tensor, progress: Track = silent) -> Tensor:
+        """The loss of N pairs of images: twice (N, 3, H, W) uint8 -> (N,) float64. Raises as `terms`."""
         losses = []
         for i in progress(range(0, len(results), BATCH), "Gram"):
             chunk = slice(i, i + BATCH)
@@ -76,7 +75,7 @@ class GramLoss:
         return torch.cat(losses)
 
     def between(self, originals: Sequence[Tensor], results: Sequence[Tensor]) -> Tensor:
-        """The loss from the stages of both, lists of (B, C, h, w): (B,) float64. Raises as `terms`."""
+        """The loss of the stages of B pairs: two lists of (B, C, h, w) -> (B,) float64. Raises as `terms`."""
         losses = [
             weight * (gram(results[layer]) - gram(originals[layer])).square().mean(dim=(1, 2))
             for layer, weight in self.terms(len(results))

@@ -1,4 +1,4 @@
-"""Identity similarity (ID)."""
+"""Identity similarity (ID): is the person of the content still recognized in the result?"""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ VERSION = 1
 
 
 def identity_similarity(contents: Tensor, results: Tensor) -> Tensor:
-    """Cosine between identity embeddings of content and result, pair by pair. Higher is better.
+    """Cosine between the identity embeddings of content and result, for each pair. Higher is better.
 
     Args:
-        contents, results: (N, D).
+        contents, results: (N, D) embeddings.
     Returns:
         (N,) float64 in [-1, 1].
     """

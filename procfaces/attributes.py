@@ -1,7 +1,7 @@
 """What a face is made of: a typed description, drawn from seeds, and the eight attributes of Table 1.
 
-A face has two seeds. The *identity* seed decides the geometry of the head, the *variant* seed decides everything that
-one person can change: expression, pose, glasses, colors, hair style, light, background.
+A face has two seeds. The *identity* seed determines the geometry of the head; the *variant* seed determines everything
+that can change for one person: expression, pose, glasses, colors, hair style, light, background.
 """
 
 from __future__ import annotations
@@ -21,25 +21,14 @@ SPLITS: dict[str, range] = {
     "validation": range(3_000_000, 4_000_000),
 }
 
-GEOMETRY = (
-    "jaw", "face_length", "face_width", "nose", "nose_length", "eyes", "eye_spacing", "eye_slant",
-    "brow_thickness", "brow_angle", "brow_height", "mouth_width", "lip_fullness", "ears",
-)  # fmt: skip
-VARIANT = (
-    "smile", "tilt", "turn", "glasses", "glasses_shape",
-    "skin", "skin_hue", "hair", "hair_hue", "hair_saturation", "eye_hue", "eye_value",
-    "makeup", "lip_hue", "shadow_hue", "blush",
-    "hair_length", "hair_volume", "bangs", "parting", "frame_tone",
-    "background_hue", "background_saturation", "background_value", "background_shift", "shirt_hue", "shirt_value",
-    "light_x", "light_y", "tint_red", "tint_green", "tint_blue",
-)  # fmt: skip
 BINARY = ("glasses", "makeup", "bangs")
 
 
 @dataclass(frozen=True)
 class Faces:
-    """A batch of face descriptions. Every field is (B,) float32 in [0, 1]; `BINARY` ones are 0 or 1.
+    """A batch of face descriptions. Every field is (B,) float32 in [0, 1]; those in `BINARY` are 0 or 1.
 
+    The fields before `smile` are the geometry (`GEOMETRY`), the others the variant (`VARIANT`).
     Colors are continuous: `skin` and `hair` run from dark (0) to light (1), hues are offsets around the natural hue.
     `jaw` runs from pointed to square, `nose` and `eyes` from small to large, `smile` from frown to broad smile.
     """
@@ -94,7 +83,8 @@ class Faces:
     def __len__(self) -> int:
         return len(self.jaw)
 
-    def __getitem__(self, index: slice | Tensor) -> Faces:
+    def __getitem__(self, index: slice | Tensor | tuple[slice | None, ...]) -> Faces:
+        """Every field, indexed alike: some of the faces, or all of them as `faces[:, None, None, None]`."""
         return Faces(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def stack(self, names: Sequence[str]) -> Tensor:
@@ -102,9 +92,13 @@ class Faces:
         return torch.stack([getattr(self, name) for name in names], dim=1)
 
 
+_FIELDS = tuple(field.name for field in fields(Faces))  # their order is part of the seeds
+GEOMETRY, VARIANT = _FIELDS[: _FIELDS.index("smile")], _FIELDS[_FIELDS.index("smile") :]
+
+
 @dataclass(frozen=True)
 class Attribute:
-    """One attribute of Table 1: the field that holds its truth, and the words for its two poles."""
+    """One attribute of Table 1: the field that holds its true value, and the words for its two poles."""
 
     name: str
     field: str
@@ -112,8 +106,8 @@ class Attribute:
     low: str
 
     def label(self, faces: Faces) -> Tensor:
-        """(B,) bool: is the pole `high` true of each face?"""
-        return getattr(faces, self.field) > 0.5
+        """(B,) bool: whether the pole `high` describes each face."""
+        return faces.stack([self.field])[:, 0] > 0.5
 
 
 ATTRIBUTES: tuple[Attribute, ...] = (
@@ -133,9 +127,9 @@ def sample_faces(identity: Sequence[int], variant: Sequence[int] | None = None) 
 
     Args:
         identity: B seeds of the geometry.
-        variant: B seeds of everything else; the identity seeds when None.
+        variant: B seeds of everything else; None uses the identity seeds.
     Returns:
-        Faces of batch size B. The same seeds give the same faces in any batch.
+        B faces. The same seeds give the same faces in any batch.
     """
     variant = identity if variant is None else variant
     geometry = np.stack([_uniforms(seed, 0, len(GEOMETRY)) for seed in identity])

@@ -36,10 +36,6 @@ def hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     return (value[:, None] * (1 - saturation[:, None] * wave))[..., None, None]
 
 
-def _column(v: Tensor) -> Tensor:
-    return v[:, None, None, None]
-
-
 def _over(image: Tensor, color: Tensor, alpha: Tensor) -> Tensor:
     return torch.lerp(image, color.expand_as(image), alpha.expand_as(image))
 
@@ -59,7 +55,7 @@ def _rounded_box(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float, r
 
 
 def _draw(f: Faces, size: int) -> Tensor:
-    """(B, 3, size, size) float32 in about [0, 1]."""
+    """(B, 3, size, size) float32, approximately in [0, 1]."""
     grid = (torch.arange(size) + 0.5) / size * 2 - 1
     X, Y = grid[None, None, None, :], grid[None, None, :, None]
     pixel = 2 / size
@@ -67,9 +63,9 @@ def _draw(f: Faces, size: int) -> Tensor:
     def cover(distance: Tensor, softness: float = 1.0) -> Tensor:
         return (0.5 - distance / (pixel * softness)).clamp(0, 1)
 
-    c = {name: _column(getattr(f, name)) for name in f.__dataclass_fields__}
+    c = f[:, None, None, None]
 
-    # Colors. Skin and hair are continuous in lightness and hue; every image also has a tint and a light of its own.
+    # Colors. Skin and hair are continuous in lightness and hue; every image also has its own tint and light.
     skin_value = 0.30 + 0.66 * f.skin
     skin_rgb = hsv(0.040 + 0.045 * f.skin_hue, 0.62 - 0.34 * f.skin, skin_value)
     shade_rgb = hsv(0.02 + 0.04 * f.skin_hue, 0.72 - 0.30 * f.skin, skin_value * 0.70)
@@ -85,18 +81,18 @@ def _draw(f: Faces, size: int) -> Tensor:
     shirt = hsv(f.shirt_hue, torch.full_like(f.skin, 0.55), 0.25 + 0.65 * f.shirt_value)
 
     # Head coordinates: tilt turns about the neck; turning the head moves the features and the far side narrows.
-    angle = 0.44 * (c["tilt"] - 0.5)
+    angle = 0.44 * (c.tilt - 0.5)
     cos, sin = torch.cos(angle), torch.sin(angle)
     hx = cos * X + sin * (Y - 0.55)
     hy = -sin * X + cos * (Y - 0.55) + 0.55
-    turn = 2 * (c["turn"] - 0.5)
+    turn = 2 * (c.turn - 0.5)
     shift = 0.12 * turn
     fx = hx - shift
     fx = fx / (1 - 0.14 * turn * torch.sign(fx))
 
-    half_width = 0.42 + 0.10 * c["face_width"]
-    chin = 0.53 + 0.16 * c["face_length"]
-    jaw = c["jaw"]
+    half_width = 0.42 + 0.10 * c.face_width
+    chin = 0.53 + 0.16 * c.face_length
+    jaw = c.jaw
 
     # Background with a soft glow behind the head.
     image = torch.lerp(background.expand(-1, -1, size, size), background2.expand(-1, -1, size, size), (Y + 1) / 2)
@@ -104,8 +100,8 @@ def _draw(f: Faces, size: int) -> Tensor:
     image = image + glow
 
     # Back hair: a cap around the skull that falls to the shoulders with length.
-    volume = 0.06 + 0.09 * c["hair_volume"]
-    length = c["hair_length"]
+    volume = 0.06 + 0.09 * c.hair_volume
+    length = c.hair_length
     fall = -0.02 + 0.95 * length
     cap = _ellipse(hx - 0.3 * shift, hy + 0.10, half_width + volume, 0.60 + volume)
     curtain = _rounded_box(
@@ -128,7 +124,7 @@ def _draw(f: Faces, size: int) -> Tensor:
     image = _over(image, shirt, cover(torch.maximum(shoulders, -collar)))
 
     # Ears, then the head: a superellipse whose lower half goes from pointed to square with the jaw.
-    ear_r = 0.065 + 0.05 * c["ears"]
+    ear_r = 0.065 + 0.05 * c.ears
     for side in (-1.0, 1.0):
         ear = _ellipse(hx - side * (half_width - 0.01) + 0.35 * shift, hy - 0.05, ear_r, ear_r * 1.5)
         image = _over(image, shade_rgb, cover(ear))
@@ -138,30 +134,30 @@ def _draw(f: Faces, size: int) -> Tensor:
     ay = ((hy - 0.05).abs() / height).clamp(min=1e-4)
     head = ((ax**power + ay**power) ** (1 / power) - 1) * half_width
     head_alpha = cover(head)
-    lit = (c["light_x"] - 0.5) * 0.55 * hx + (c["light_y"] - 0.5) * 0.30 * hy
+    lit = (c.light_x - 0.5) * 0.55 * hx + (c.light_y - 0.5) * 0.30 * hy
     rim = 0.20 * (1 + head / 0.22).clamp(0, 1) ** 2
     image = _over(image, skin_rgb * (1 + lit - rim), head_alpha)
 
     # Cheeks: a natural tone, strong under make up.
     blush_rgb = torch.lerp(skin_rgb, hsv(0.97 + 0.05 * f.lip_hue, 0.55 + 0 * f.lip_hue, 0.45 + 0.5 * f.skin), 0.75)
-    blush_strength = 0.10 + c["makeup"] * (0.35 + 0.25 * c["blush"])
+    blush_strength = 0.10 + c.makeup * (0.35 + 0.25 * c.blush)
     cheeks = torch.exp(-(((fx.abs() - 0.27) / 0.12) ** 2) - ((hy - 0.24) / 0.10) ** 2)
     image = _over(image, blush_rgb, cheeks * blush_strength * head_alpha)
 
     # Eyes, mirrored by |fx|.
-    spacing = 0.185 + 0.075 * c["eye_spacing"]
+    spacing = 0.185 + 0.075 * c.eye_spacing
     eye_y = 0.02
-    size_eye = c["eyes"]
+    size_eye = c.eyes
     eye_w = 0.095 + 0.040 * size_eye
     eye_h = 0.032 + 0.075 * size_eye
     ex = fx.abs() - spacing
-    ey = hy - eye_y + 0.28 * (c["eye_slant"] - 0.5) * ex
+    ey = hy - eye_y + 0.28 * (c.eye_slant - 0.5) * ex
     shadow_rgb = hsv(0.52 + 0.42 * f.shadow_hue, 0.70 + 0 * f.skin, 0.30 + 0.5 * f.skin)
     lid = _ellipse(ex, ey + 0.045, eye_w + 0.045, eye_h + 0.050)
-    image = _over(image, shadow_rgb, cover(lid, 2.0) * 0.80 * c["makeup"])
+    image = _over(image, shadow_rgb, cover(lid, 2.0) * 0.80 * c.makeup)
     eye = _ellipse(ex, ey, eye_w, eye_h)
     lash = torch.maximum(_ellipse(ex, ey + 0.012, eye_w + 0.018, eye_h + 0.016), ey - 0.2 * eye_h)
-    image = _over(image, shade_rgb * 0.30, cover(lash) * (0.70 + 0.30 * c["makeup"]))
+    image = _over(image, shade_rgb * 0.30, cover(lash) * (0.70 + 0.30 * c.makeup))
     image = _over(image, torch.full_like(skin_rgb, 0.96), cover(eye))
     iris_rgb = hsv(0.06 + 0.56 * f.eye_hue, 0.60 + 0 * f.eye_hue, 0.28 + 0.45 * f.eye_value)
     gaze = fx.sign() * 0.03 * turn
@@ -174,15 +170,15 @@ def _draw(f: Faces, size: int) -> Tensor:
     image = _over(image, torch.ones_like(skin_rgb), cover(spark) * 0.9)
 
     # Brows: a thick segment, its inner end lowered or raised by the angle.
-    brow_y = eye_y - eye_h - 0.085 - 0.05 * c["brow_height"] - 0.012 * c["smile"]
-    slope = 0.70 * (c["brow_angle"] - 0.5)
+    brow_y = eye_y - eye_h - 0.085 - 0.05 * c.brow_height - 0.012 * c.smile
+    slope = 0.70 * (c.brow_angle - 0.5)
     by = hy - brow_y + slope * ex * 0.9 + 1.4 * ex**2
-    brow = torch.maximum(by.abs() - (0.013 + 0.028 * c["brow_thickness"]), ex.abs() - 0.125)
+    brow = torch.maximum(by.abs() - (0.013 + 0.028 * c.brow_thickness), ex.abs() - 0.125)
     image = _over(image, brow_rgb, cover(brow) * 0.95)
 
     # Nose: a shaded side, a tip that grows with `nose`, two nostrils.
-    nose = c["nose"]
-    tip_y = 0.17 + 0.09 * c["nose_length"]
+    nose = c.nose
+    tip_y = 0.17 + 0.09 * c.nose_length
     nose_w = 0.048 + 0.125 * nose
     nx = fx - 0.04 * turn
     along = ((hy - eye_y) / (tip_y - eye_y)).clamp(0, 1)
@@ -200,19 +196,19 @@ def _draw(f: Faces, size: int) -> Tensor:
     image = _over(image, shade_rgb * 0.42, cover(nostril, 1.3) * 0.9)
 
     # Mouth: a band bent by the smile; a broad smile opens and shows teeth.
-    smile = 2 * (c["smile"] - 0.5)
+    smile = 2 * (c.smile - 0.5)
     opening = (smile - 0.25).clamp(min=0)
-    mouth_w = 0.115 + 0.065 * c["mouth_width"] + 0.045 * opening
+    mouth_w = 0.115 + 0.065 * c.mouth_width + 0.045 * opening
     mouth_y = (tip_y + chin) / 2 + 0.012
     u = (fx / mouth_w).clamp(-1.25, 1.25)
     bend = mouth_y + smile * 0.070 * (0.45 - u**2)
     taper = (1 - u**2).clamp(min=0)
-    lips = 0.024 + 0.034 * c["lip_fullness"] + 0.008 * c["makeup"]
+    lips = 0.024 + 0.034 * c.lip_fullness + 0.008 * c.makeup
     gap = 0.085 * opening * taper
     my = hy - bend - 0.25 * gap
     natural_lips = torch.lerp(skin_rgb, hsv(0.98 + 0 * f.skin, 0.55 + 0 * f.skin, 0.30 + 0.42 * f.skin), 0.55)
     lipstick = hsv(0.86 + 0.16 * f.lip_hue, 0.85 + 0 * f.skin, 0.45 + 0.42 * f.skin)
-    lip_rgb = torch.lerp(natural_lips, lipstick, c["makeup"])
+    lip_rgb = torch.lerp(natural_lips, lipstick, c.makeup)
     ends = fx.abs() - mouth_w
     outer = torch.maximum(my.abs() - (lips * taper.sqrt() + gap / 2 + 0.006), ends)
     image = _over(image, lip_rgb, cover(outer, 1.2))
@@ -222,10 +218,10 @@ def _draw(f: Faces, size: int) -> Tensor:
     image = _over(image, shade_rgb * 0.45, cover(line, 1.3) * 0.85 * (opening <= 0.02))
 
     # Front hair: what lies above a hairline; bangs bring the hairline down to the brows.
-    parting = 0.5 * (c["parting"] - 0.5)
+    parting = 0.5 * (c.parting - 0.5)
     sweep = 0.55 * (hx - parting).abs() ** 1.3
-    bangs = c["bangs"]
-    fringe = 0.018 * torch.sin(24 * hx + 9 * c["parting"])
+    bangs = c.bangs
+    fringe = 0.018 * torch.sin(24 * hx + 9 * c.parting)
     hairline = (1 - bangs) * (-0.42 + sweep * 1.5) + bangs * (-0.175 + 0.10 * sweep + fringe)
     skull = _ellipse(hx - 0.3 * shift, hy + 0.10, half_width + volume, 0.60 + volume)
     front = torch.maximum(skull, hy - hairline)
@@ -235,15 +231,15 @@ def _draw(f: Faces, size: int) -> Tensor:
     image = _over(image, hair_rgb * shine, cover(front))
 
     # Glasses: round to square rims, a bridge and temples.
-    glasses = c["glasses"]
+    glasses = c.glasses
     rim_r = 0.150 + 0.02 * size_eye
     gx = fx.abs() - spacing - 0.004
     box = _rounded_box(
         gx,
         hy - eye_y - 0.01,
         rim_r,
-        rim_r * (1.0 - 0.22 * c["glasses_shape"]),
-        rim_r * (0.95 - 0.62 * c["glasses_shape"]),
+        rim_r * (1.0 - 0.22 * c.glasses_shape),
+        rim_r * (0.95 - 0.62 * c.glasses_shape),
     )
     frame_rgb = hsv(0.05 + 0.6 * f.frame_tone, 0.5 + 0 * f.frame_tone, 0.05 + 0.15 * f.frame_tone)
     image = _over(image, torch.full_like(skin_rgb, 0.92), cover(box) * 0.16 * glasses)
@@ -252,5 +248,5 @@ def _draw(f: Faces, size: int) -> Tensor:
     image = _over(image, frame_rgb, cover(frame) * glasses)
 
     tint = torch.stack([f.tint_red, f.tint_green, f.tint_blue], dim=1)[..., None, None]
-    exposure = 1 + 0.10 * (c["light_y"] - 0.5)
+    exposure = 1 + 0.10 * (c.light_y - 0.5)
     return image * exposure * (0.90 + 0.20 * tint)

@@ -11,7 +11,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from injectfusion.errors import UserError
+from injectfusion.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,8 +1,10 @@
 """Files of the full-size encoders with random weights, for tests that download nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import pytest
 import torch
 import torch.nn.functional as F
 from facenet_pytorch import InceptionResnetV1
@@ -11,7 +13,8 @@ from open_clip import CLIP
 from torch import Tensor, nn
 from torchvision.models import vgg19
 
-from injectfusion.assets import ASSETS
+from experiments.assets import catalogue
+from metrics.encoders import arcface, facenet, inception, openclip, vgg
 from metrics.encoders.irse import IRSE50
 
 
@@ -54,7 +57,7 @@ def tiny_clip() -> CLIP:
 
 
 def write_onnx(path: Path, shape: tuple[object, ...] = ("B", 3, 112, 112)) -> None:
-    """Average of each of 16x16 pixels and channel: (B, 3, H, W) -> (B, 147) for 112x112."""
+    """Means of each channel over blocks of 16x16 pixels: (B, 3, H, W) -> (B, 147) for 112x112."""
     nodes = [
         helper.make_node("AveragePool", ["x"], ["pooled"], kernel_shape=[16, 16], strides=[16, 16]),
         helper.make_node("Flatten", ["pooled"], ["y"]),
@@ -70,16 +73,24 @@ def save(module: nn.Module, path: Path, **more: Tensor) -> None:
     torch.save({name: tensor.half() for name, tensor in module.state_dict().items()} | more, path)
 
 
-def write_assets(root: Path, inception: nn.Module, clip: CLIP) -> None:
+def write_assets(root: Path, features: nn.Module, clip: CLIP) -> None:
     """Every encoder's file with random weights. Inception and CLIP are given: small ones are enough for most tests."""
     torch.manual_seed(0)
     root.mkdir(parents=True, exist_ok=True)
-    files = {name: root / asset.file for name, asset in ASSETS.items()}
-    torch.jit.script(inception).save(files["inception_fid"])
-    torch.jit.script(Holder({k: v.half() for k, v in clip.state_dict().items()})).save(files["clip_ViT-B-32"])
-    save(IRSE50(), files["arcface_ir_se50"])
-    save(InceptionResnetV1(), files["facenet_vggface2"], **{"logits.weight": torch.zeros(8631, 512)})
+    torch.jit.script(features).save(root / inception.ASSET.file)
+    half = {name: tensor.half() for name, tensor in clip.state_dict().items()}
+    torch.jit.script(Holder(half)).save(root / openclip.ASSETS["ViT-B-32"].file)
+    save(IRSE50(), root / arcface.IR_SE50_ASSET.file)
+    save(InceptionResnetV1(), root / facenet.ASSET.file, **{"logits.weight": torch.zeros(8631, 512)})
     network = vgg19()
     network.classifier = nn.Sequential()
-    save(network, files["vgg19"], **{"classifier.0.weight": torch.zeros(2)})
-    write_onnx(files["arcface_onnx"])
+    save(network, root / vgg.ASSET.file, **{"classifier.0.weight": torch.zeros(2)})
+    write_onnx(root / arcface.ONNX_ASSET.file)
+
+
+def unpublish(patch: pytest.MonkeyPatch) -> None:
+    """Accept random weights where the source publishes a hash."""
+    patch.setattr(vgg, "ASSET", replace(vgg.ASSET, sha256=None))
+    patch.setitem(openclip.ASSETS, "ViT-B-32", replace(openclip.ASSETS["ViT-B-32"], sha256=None))
+    patch.setitem(catalogue.ASSETS, "vgg19", vgg.ASSET)
+    patch.setitem(catalogue.ASSETS, "clip_ViT-B-32", openclip.ASSETS["ViT-B-32"])

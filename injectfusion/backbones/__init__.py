@@ -1,1 +1,1 @@
-"""Networks that the method runs on, each split at its bottleneck."""
+"""Networks that the method runs on, each split into an encoder half and a decoder half."""

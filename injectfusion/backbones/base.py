@@ -1,33 +1,35 @@
-"""The one thing the method asks of a network: that it can be run in two halves.
+"""What the method requires of a network: that it can be run in two halves.
 
-Where it is split, its *site*, decides what is exchanged between images: `h`, the bottleneck, at every backbone, and
-other sites (Fig. S13) at those that have a method `at`, as `UNetBackbone` does.
+The place of the split, the *site*, decides what is exchanged between images. Every backbone has the site `h`, the
+bottleneck, whose activations form h-space; some have others (Fig. S13).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from injectfusion.errors import UserError
+from injectfusion.core.errors import UserError, unknown
+from injectfusion.core.files import digest
 
 PREDICTIONS = ("epsilon", "v_prediction")  # what networks may predict, in diffusers' words
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the encoder half leaves for the decoder half.
+    """What the encoder half passes to the decoder half.
 
     Attributes:
-        h: (B, Ch, hh, ww) what is exchanged. At site `h` the bottleneck: output of the middle block, before the first
-            concatenation with a skip; or (B, K, Ch, hh, ww) where K branches are injected, as under guidance.
-        skips: what the decoder half needs beside it. At site `h` the skip connections in the order in which the
-            encoder made them; the last one is concatenated with h.
+        h: (B, Ch, hh, ww), what is exchanged. At site `h` the bottleneck: output of the middle block, before the first
+            concatenation with a skip connection. (B, K, Ch, hh, ww) if K branches of guidance are injected.
+        skips: what else the decoder half needs. At site `h` the skip connections in the order of the encoder; the last
+            one is concatenated with h.
         time: (B, D) time embedding.
-        x_t, t: (B, C, H, W), and its timestep: what was encoded.
+        x_t, t: the encoded image (B, C, H, W) and its timestep.
     """
 
     h: Tensor
@@ -37,7 +39,7 @@ class Features:
     t: int
 
     def repeat(self, times: int) -> Features:
-        """The batch, `times` times over, so that several decoder passes can go through as one."""
+        """The batch repeated `times` times, so that several decoder passes can run as one."""
 
         def tile(x: Tensor) -> Tensor:
             return torch.cat([x] * times)  # Tensor.repeat would lose the channels-last layout
@@ -46,33 +48,48 @@ class Features:
         return Features(tile(self.h), skips, tile(self.time), tile(self.x_t), self.t)
 
 
-class Backbone(Protocol):
-    """A noise-predicting network in two halves.
+class Backbone(nn.Module, ABC):
+    """A noise-predicting network in two halves. Subclasses implement `encode`, `decode` and `configuration`.
 
     Attributes:
-        alpha_cumprod: (T,) float64, the noise schedule that the network was trained with (its device is the CPU).
+        alpha_cumprod: (T,) float64 on the CPU, falling in (0, 1): the noise schedule that the network was trained with.
+        site: where it is split.
     """
 
     alpha_cumprod: Tensor
+    site: str = "h"
 
+    @abstractmethod
     def encode(self, x_t: Tensor, t: int) -> Features:
         """First half: (B, C, H, W) float32 at timestep t in [0, T) -> features."""
-        ...
 
+    @abstractmethod
     def decode(self, features: Features, h: Tensor | None = None) -> Tensor:
-        """Second half: features -> eps (B, C, H, W), with features.h replaced by h where h is given."""
-        ...
+        """Second half: features -> eps (B, C, H, W), with features.h replaced by h if h is given."""
 
+    @abstractmethod
+    def configuration(self) -> dict[str, Any]:
+        """All that decides its outputs besides weights, schedule and site, as JSON values (hence `Any`)."""
 
-def at_site(backbone: Backbone, site: str) -> Backbone:
-    """The same network split at `site`, for backbones that may know no site but `h`.
+    def at(self, site: str) -> Self:
+        """The same network, weights and schedule, split at another site.
 
-    Raises:
-        UserError: a site that the backbone does not have.
-    """
-    if site == getattr(backbone, "site", "h"):
-        return backbone
-    if not hasattr(backbone, "at"):
-        raise UserError(f"unknown site '{site}'; known of a {type(backbone).__name__}: h")
-    moved: Backbone = backbone.at(site)
-    return moved
+        Raises:
+            UserError: the backbone has no such site.
+        """
+        if site == self.site:
+            return self
+        raise UserError(unknown("site", site, [self.site]))
+
+    def identity(self) -> str:
+        """sha256 of everything that decides its outputs: weights, configuration, noise schedule and site."""
+        state = self.state_dict()
+        names = sorted(state)
+        return digest(
+            type(self).__name__,
+            self.configuration(),
+            self.site,
+            self.alpha_cumprod,
+            names,
+            *(state[name] for name in names),
+        )

@@ -1,4 +1,4 @@
-"""The two-dimensional Haar transform: images at half the side and four times the channels, and back."""
+"""The two-dimensional Haar transform: half the side, four times the channels."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def inverse_haar(y: Tensor) -> Tensor:
 
 
 def _mix(blocks: Tensor) -> Tensor:
-    """Mix the four pixels of each block, (B, 4C, H, W) with the four side by side."""
+    """Mix the four pixels of each block, which are adjacent channels of (B, 4C, H, W)."""
     return torch.einsum("kl,bclhw->bckhw", _HAAR.to(blocks), blocks.unflatten(1, (-1, 4))).flatten(1, 2)

@@ -1,40 +1,74 @@
-"""Backbones from files: released checkpoints, and diffusers folders or hub ids."""
+"""Backbones by name and from files: shipped networks, released checkpoints, diffusers folders and hub ids."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
-from injectfusion.backbones.base import PREDICTIONS
-from injectfusion.backbones.released import NETWORKS, Network, convert
+from injectfusion.backbones.base import PREDICTIONS, Backbone
+from injectfusion.backbones.released import NETWORKS, ReleasedNetwork, convert
 from injectfusion.backbones.unet import UNetBackbone
-from injectfusion.checkpoints import read_checkpoint
-from injectfusion.errors import UserError
+from injectfusion.core.checkpoints import read_checkpoint
+from injectfusion.core.devices import resolve_device
+from injectfusion.core.errors import UserError, unknown
 from injectfusion.schedule import linear_alpha_cumprod
+
+# Networks that ship with the project, by the dotted path of a function without arguments, imported when asked for.
+SHIPPED = {"procfaces": "procfaces.backbone.load_backbone"}
+
+
+def load(source: str | Path, network: str | None = None, device: str = "cpu") -> Backbone:
+    """A network to inject content with: (B, 3, H, W) float32 in [-1, 1] at timestep t -> eps of the same shape.
+
+    Args:
+        source: a name in SHIPPED; the folder or hub id of a diffusers `UNet2DModel`; or, with `network`, the file of a
+            released checkpoint.
+        network: one of `released.NETWORKS`, the network that the file holds.
+        device: a torch device, or "auto" for the GPU if there is one.
+    Raises:
+        UserError: the device is not available; a file without `network`; whatever `load_released` and
+            `load_pretrained` raise; damaged weights.
+    """
+    device = resolve_device(device)
+    if network is not None:
+        return load_released(network, source).to(device)
+    if source in SHIPPED:
+        shipped: Backbone = resolve_name(SHIPPED[str(source)])()
+        return shipped.to(device)
+    if Path(source).is_file():
+        raise UserError(f"{source} is a file; name its network with network=, one of {', '.join(sorted(NETWORKS))}")
+    return load_pretrained(str(source)).to(device)
 
 
 def load_released(network: str, path: str | Path, sha256: str | None = None) -> UNetBackbone:
-    """A released checkpoint, converted; linear betas over 1000 steps, as all of them were trained.
+    """A released checkpoint, converted; linear betas over 1000 steps, with which all of them were trained.
 
     Args:
-        network: one of NETWORKS, the network that the file holds.
+        network: one of `released.NETWORKS`, the network that the file holds.
         path: .ckpt, .pt or .safetensors.
-        sha256: of the file, in hexadecimal; not verified where it is None.
+        sha256: of the file, in hexadecimal; None skips the verification.
     Raises:
-        UserError: unknown network; what `read_checkpoint` and `convert` raise.
+        UserError: unknown network; whatever `read_checkpoint` and `convert` raise.
     """
     if network not in NETWORKS:
-        raise UserError(f"unknown network '{network}'; known: {', '.join(sorted(NETWORKS))}")
+        raise UserError(unknown("network", network, list(NETWORKS)))
     return build_backbone(NETWORKS[network], read_checkpoint(Path(path), sha256), str(path))
 
 
-def build_backbone(network: Network, state: Mapping[str, Tensor], source: str) -> UNetBackbone:
-    """A network with a released state dict; `source` names it in errors. Raises as `convert` does."""
+def build_backbone(network: ReleasedNetwork, state: Mapping[str, Tensor], source: str) -> UNetBackbone:
+    """A network with a released state dict.
+
+    Args:
+        source: named in error messages.
+    Raises:
+        UserError: whatever `convert` raises.
+    """
     try:
         converted = convert(state, network)
     except UserError as error:
@@ -46,10 +80,11 @@ def build_backbone(network: Network, state: Mapping[str, Tensor], source: str) -
 
 
 def load_pretrained(path: str) -> UNetBackbone:
-    """A `UNet2DModel` as diffusers keeps it. Without a scheduler the betas are taken as linear, 1e-4 to 0.02.
+    """A `UNet2DModel` as diffusers stores it. Without a scheduler, linear betas from 1e-4 to 0.02 are assumed.
 
     Args:
-        path: folder or hub id that holds the network, at its root or in `unet`, and may hold a scheduler.
+        path: a folder with the network at its root or in `unet`, and possibly a scheduler at its root or in
+            `scheduler`; or a hub id with the network at its root.
     Raises:
         UserError: there is no such folder or id, the network is of another class, or it predicts neither eps nor v.
     """
@@ -57,21 +92,17 @@ def load_pretrained(path: str) -> UNetBackbone:
     unet_folder = "unet" if (folder / "unet").is_dir() else None
     if folder.is_dir() and not (folder / (unet_folder or ".") / "config.json").is_file():
         raise UserError(f"{path} holds no diffusers U-Net (config.json is missing); give the folder that has it")
+    local = True if folder.is_dir() else None  # local weights must be safetensors; for None the hub decides
     try:
         config = UNet2DModel.load_config(path, subfolder=unet_folder)
         if (kind := config.get("_class_name")) != "UNet2DModel":
             raise UserError(f"{path} holds a {kind}, not a UNet2DModel")
-        unet = UNet2DModel.from_pretrained(path, subfolder=unet_folder, use_safetensors=_has_safetensors(folder))
+        unet = UNet2DModel.from_pretrained(path, subfolder=unet_folder, use_safetensors=local)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot load a diffusers U-Net from {path}: {reason}") from None
     alpha_cumprod, velocity = _schedule(path)
     return UNetBackbone(unet, alpha_cumprod, velocity=velocity)
-
-
-def _has_safetensors(folder: Path) -> bool | None:
-    """True for a local folder, whose weights must then be safetensors; None lets the hub decide."""
-    return True if folder.is_dir() else None
 
 
 def _schedule(source: str) -> tuple[Tensor, bool]:

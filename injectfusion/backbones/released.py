@@ -1,7 +1,8 @@
 """Networks of the released checkpoints as diffusers U-Nets, and the conversion of their state dicts.
 
-Two families, told apart by the names in their state dicts: `DDPM` (Ho et al. 2020 in the PyTorch port behind the SDEdit
-release) and `ADM` (Dhariwal and Nichol 2021; also the iDDPM of the ILVR release and the networks with P2 weighting).
+There are two families, with different names in their state dicts: `DDPM` (Ho et al. 2020, in the PyTorch port that the
+SDEdit release uses) and `ADM` (Dhariwal and Nichol 2021; also the iDDPM of the ILVR release and the networks with P2
+weighting).
 """
 
 from __future__ import annotations
@@ -15,58 +16,34 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor
 
-from injectfusion.checkpoints import difference
-from injectfusion.errors import UserError
+from injectfusion.core.checkpoints import difference
+from injectfusion.core.errors import UserError
 
 Shapes = dict[str, tuple[int, ...]]
-# A released module beside the diffusers modules that it becomes; three for packed queries, keys and values.
+# A released module and the diffusers modules that it becomes; three for packed queries, keys and values.
 Renaming = tuple[str, tuple[str, ...]]
 
 _DDPM_BLOCK = {
-    "norm1": ("norm1",),
-    "conv1": ("conv1",),
-    "temb_proj": ("time_emb_proj",),
-    "norm2": ("norm2",),
-    "conv2": ("conv2",),
-    "nin_shortcut": ("conv_shortcut",),
-}
-_DDPM_ATTENTION = {
-    "norm": ("group_norm",),
-    "q": ("to_q",),
-    "k": ("to_k",),
-    "v": ("to_v",),
-    "proj_out": ("to_out.0",),
-}
+    "norm1": ("norm1",), "conv1": ("conv1",), "temb_proj": ("time_emb_proj",),
+    "norm2": ("norm2",), "conv2": ("conv2",), "nin_shortcut": ("conv_shortcut",),
+}  # fmt: skip
+_DDPM_ATTENTION = {"norm": ("group_norm",), "q": ("to_q",), "k": ("to_k",), "v": ("to_v",), "proj_out": ("to_out.0",)}
 _ADM_BLOCK = {
-    "in_layers.0": ("norm1",),
-    "in_layers.2": ("conv1",),
-    "emb_layers.1": ("time_emb_proj",),
-    "out_layers.0": ("norm2",),
-    "out_layers.3": ("conv2",),
-    "skip_connection": ("conv_shortcut",),
-}
-_ADM_ATTENTION = {
-    "norm": ("group_norm",),
-    "qkv": ("to_q", "to_k", "to_v"),
-    "proj_out": ("to_out.0",),
-}
+    "in_layers.0": ("norm1",), "in_layers.2": ("conv1",), "emb_layers.1": ("time_emb_proj",),
+    "out_layers.0": ("norm2",), "out_layers.3": ("conv2",), "skip_connection": ("conv_shortcut",),
+}  # fmt: skip
+_ADM_ATTENTION = {"norm": ("group_norm",), "qkv": ("to_q", "to_k", "to_v"), "proj_out": ("to_out.0",)}
 
 
-class Network(Hashable, Protocol):
-    """The settings of a released network.
+class ReleasedNetwork(Hashable, Protocol):
+    """The settings of a released network."""
 
-    Attributes:
-        head_dim: channels of an attention head; None where one head has them all.
-    """
-
-    @property
-    def head_dim(self) -> int | None: ...
     def build(self) -> UNet2DModel:
-        """The U-Net, freshly initialised, on the current default device (`meta` builds no weights)."""
+        """The U-Net, with random weights, on the current default device (`meta` allocates no weights)."""
         ...
 
     def modules(self) -> Iterator[Renaming]:
-        """All modules, and shortcuts of blocks that may have none: names without parameters are passed over."""
+        """All modules, including shortcuts that a block may not have: names without parameters are ignored."""
         ...
 
 
@@ -76,7 +53,7 @@ class DDPM:
 
     Attributes:
         ch: channels of the first level; ch_mult: factor of each level.
-        num_res_blocks: residual blocks a level on the way down (one more on the way up).
+        num_res_blocks: residual blocks per level on the way down (one more on the way up).
         attn_resolutions: feature map sizes, in pixels, whose levels have attention.
         resolution: image size in pixels.
     """
@@ -86,10 +63,6 @@ class DDPM:
     num_res_blocks: int = 2
     attn_resolutions: tuple[int, ...] = (16,)
     resolution: int = 256
-
-    @property
-    def head_dim(self) -> None:
-        return None
 
     def build(self) -> UNet2DModel:
         attention = self._attention()
@@ -141,7 +114,7 @@ class ADM:
 
     Attributes:
         model_channels: channels of the first level; channel_mult: factor of each level.
-        num_res_blocks: residual blocks a level on the way down (one more on the way up).
+        num_res_blocks: residual blocks per level on the way down (one more on the way up).
         attention_resolutions_ds: downsampling factors whose levels have attention.
         num_head_channels: channels of an attention head.
         learn_sigma: whether the network also predicts variances (6 output channels).
@@ -156,10 +129,6 @@ class ADM:
     learn_sigma: bool = True
     image_size: int = 256
 
-    @property
-    def head_dim(self) -> int:
-        return self.num_head_channels
-
     def build(self) -> UNet2DModel:
         attention = self._attention()
         return UNet2DModel(
@@ -170,7 +139,7 @@ class ADM:
             down_block_types=tuple("AttnDownBlock2D" if a else "ResnetDownsampleBlock2D" for a in attention),
             up_block_types=tuple("AttnUpBlock2D" if a else "ResnetUpsampleBlock2D" for a in reversed(attention)),
             attention_head_dim=self.num_head_channels,
-            attn_norm_num_groups=32,  # else the middle block has none beside scale and shift
+            attn_norm_num_groups=32,  # of the middle block's attention, which has no norm by default
             resnet_time_scale_shift="scale_shift",
             downsample_type="resnet",
             upsample_type="resnet",
@@ -186,7 +155,7 @@ class ADM:
         yield from _renamed(_ADM_ATTENTION, "middle_block.1", "mid_block.attentions.0")
         yield from _renamed(_ADM_BLOCK, "middle_block.2", "mid_block.resnets.1")
         last = len(self.channel_mult) - 1
-        n = 1  # released blocks are numbered through: input_blocks.0 is the first convolution
+        n = 1  # released blocks are numbered across levels; input_blocks.0 is the first convolution
         for level, attention in enumerate(self._attention()):
             for i in range(self.num_res_blocks):
                 yield from _renamed(_ADM_BLOCK, f"input_blocks.{n}.0", f"down_blocks.{level}.resnets.{i}")
@@ -210,7 +179,7 @@ class ADM:
         return [2**level in self.attention_resolutions_ds for level in range(len(self.channel_mult))]
 
 
-NETWORKS: dict[str, Network] = {
+NETWORKS: dict[str, ReleasedNetwork] = {
     "celebahq_ddpm": DDPM(),
     "lsun_church_ddpm": DDPM(),
     "lsun_bedroom_ddpm": DDPM(),
@@ -221,8 +190,8 @@ NETWORKS: dict[str, Network] = {
 }
 
 
-def expected(network: Network) -> Shapes:
-    """Names and shapes of the state dict that a network's released checkpoint has, without axes of 1x1 convolutions."""
+def expected(network: ReleasedNetwork) -> Shapes:
+    """Names and shapes in the state dict of a network's released checkpoint, without the axes of 1x1 convolutions."""
     shapes = _shapes(network)
     return {
         f"{released}.{leaf}": _squeezed((len(ours) * shapes[name][0], *shapes[name][1:]))
@@ -232,15 +201,16 @@ def expected(network: Network) -> Shapes:
     }
 
 
-def convert(state: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
+def convert(state: Mapping[str, Tensor], network: ReleasedNetwork) -> dict[str, Tensor]:
     """A released state dict under the names and in the shapes of `network.build()`.
 
-    Strict: every tensor is used, and every parameter is given.
+    Every tensor is used, and every parameter is set.
 
     Raises:
-        UserError: the state dict is another network's; says which one it looks like.
+        UserError: the state dict belongs to another network; the message says which one it looks like.
     """
     wanted, shapes = expected(network), _shapes(network)
+    head_dim = _empty(network).config["attention_head_dim"]
     found = {name: _squeezed(tuple(tensor.shape)) for name, tensor in state.items()}
     if found != wanted:
         raise UserError(_difference(found, wanted))
@@ -249,34 +219,39 @@ def convert(state: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
         for leaf in ("weight", "bias"):
             if (name := f"{released}.{leaf}") not in state:
                 continue
-            parts = [state[name]] if len(ours) == 1 else _unpacked(state[name], network.head_dim)
+            parts = [state[name]] if len(ours) == 1 else _unpacked(state[name], head_dim)
             for module, part in zip(ours, parts, strict=True):
                 converted[f"{module}.{leaf}"] = part.reshape(shapes[f"{module}.{leaf}"])
     return converted
 
 
 def look_alikes(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Those of NETWORKS that a state dict of these names and shapes fits; several are of one shape."""
+    """The NETWORKS that a state dict of these names and shapes fits; some have equal shapes."""
     squeezed = {name: _squeezed(shape) for name, shape in shapes.items()}
     return [name for name, network in NETWORKS.items() if squeezed == expected(network)]
 
 
 @cache
-def _shapes(network: Network) -> Shapes:
-    """Names and shapes of the parameters of `network.build()`."""
+def _empty(network: ReleasedNetwork) -> UNet2DModel:
+    """The U-Net without weights."""
     with torch.device("meta"):
-        return {name: tuple(parameter.shape) for name, parameter in network.build().state_dict().items()}
+        return network.build()
+
+
+def _shapes(network: ReleasedNetwork) -> Shapes:
+    """Names and shapes of the parameters of `network.build()`."""
+    return {name: tuple(parameter.shape) for name, parameter in _empty(network).state_dict().items()}
 
 
 def _renamed(names: Mapping[str, tuple[str, ...]], released: str, ours: str) -> Iterator[Renaming]:
-    """The modules of one block, below their two names."""
+    """The modules of one block, given its released name and ours."""
     for theirs, targets in names.items():
         yield f"{released}.{theirs}", tuple(f"{ours}.{target}" for target in targets)
 
 
-def _unpacked(packed: Tensor, head_dim: int | None) -> list[Tensor]:
-    """(3C, ...) -> queries, keys, values, each (C, ...). Released weights go head by head, [q, k, v] in each."""
-    heads = packed.reshape(-1, 3, head_dim or len(packed) // 3, *packed.shape[1:])  # (heads, 3, head_dim, ...)
+def _unpacked(packed: Tensor, head_dim: int) -> list[Tensor]:
+    """(3C, ...) -> queries, keys, values, each (C, ...). Released weights are stored by head, [q, k, v] in each."""
+    heads = packed.reshape(-1, 3, head_dim, *packed.shape[1:])  # (heads, 3, head_dim, ...)
     return [part.flatten(0, 1) for part in heads.unbind(1)]
 
 
@@ -286,13 +261,13 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _difference(found: Shapes, wanted: Shapes) -> str:
-    """What tells two state dicts apart, in one line."""
+    """How the state dict of another network differs, in one line."""
     like = " or ".join(look_alikes(found)) or _described(found)
-    return f"the checkpoint is of another network: {difference(found, wanted)}; it looks like {like}"
+    return f"the checkpoint belongs to another network: {difference(found, wanted)}; it looks like {like}"
 
 
 def _described(found: Shapes) -> str:
-    """A state dict that fits none of NETWORKS, described as well as its names allow."""
+    """Description of a state dict that fits none of NETWORKS."""
     for family, time, first in (
         ("a DDPM", "temb.dense.0.weight", "conv_in.weight"),
         ("an ADM network", "time_embed.0.weight", "input_blocks.0.0.weight"),
@@ -300,4 +275,4 @@ def _described(found: Shapes) -> str:
     ):
         if time in found and first in found:
             return f"{family} with {found[first][0]} channels at its first level"
-    return "no diffusion network that is known here"
+    return "no known diffusion network"

@@ -1,8 +1,7 @@
-"""Stable Diffusion as a backbone: latent diffusion under prompts, with classifier-free guidance (appendix I).
+"""Stable Diffusion as a backbone: latent diffusion with prompts and classifier-free guidance (appendix I).
 
-Content and original are generated from noise, not inverted: h(c) comes from the content's own reverse process under
-its own prompt (`injectfusion.process.reverse`), and the result starts from the original's noise under the original's
-prompt.
+Content and original are generated from noise, not inverted: h(c) comes from the content's reverse process with its own
+prompt (`injectfusion.sampling.reverse`), and the result starts from the original's noise with the original's prompt.
 """
 
 from __future__ import annotations
@@ -11,20 +10,23 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D, CrossAttnUpBlock2D, UNetMidBlock2DCrossAttn
+from torch import Tensor
 
-from injectfusion.backbones.base import PREDICTIONS, Features
+from injectfusion.backbones.base import PREDICTIONS, Backbone, Features
+from injectfusion.core.errors import UserError, unknown
+from injectfusion.core.files import digest
+from injectfusion.core.images import to_uint8
 from injectfusion.ddim import eps_of_velocity
-from injectfusion.errors import UserError
-from injectfusion.images import to_uint8
 
 Inject = Literal["conditional", "unconditional", "both"]
-# Each latent goes through the U-Net twice, without and with its prompt. Which of the two is injected:
+# Each latent goes through the U-Net twice, without (0) and with (1) its prompt. The injected ones:
 _BRANCHES: dict[str, tuple[int, ...]] = {"unconditional": (0,), "conditional": (1,), "both": (0, 1)}
+_PROMPTED = (CrossAttnDownBlock2D, CrossAttnUpBlock2D, UNetMidBlock2DCrossAttn)
 
 
 class StableDiffusion:
-    """A diffusers Stable Diffusion pipeline, with prompts to be chosen.
+    """A diffusers Stable Diffusion pipeline; `prompted` gives the backbone of chosen prompts.
 
     Args:
         pipeline: a `StableDiffusionPipeline` whose network predicts epsilon or v.
@@ -40,7 +42,7 @@ class StableDiffusion:
 
     @classmethod
     def from_pretrained(cls, source: str, device: str = "cpu") -> Self:
-        """A folder or hub id; half precision on a GPU.
+        """A pipeline from a folder or hub id; half precision on a GPU.
 
         Raises:
             UserError: no such folder or id.
@@ -59,16 +61,16 @@ class StableDiffusion:
     def prompted(
         self, prompts: Sequence[str], guidance: float = 9.0, inject: Inject = "conditional"
     ) -> PromptedBackbone:
-        """The backbone of a batch of B latents with B prompts.
+        """The backbone for a batch of B latents with B prompts.
 
         Args:
-            guidance: scale of classifier-free guidance; 1 is without (Ho and Salimans 2022).
-            inject: which branch's bottleneck is read and replaced.
+            guidance: scale of classifier-free guidance (Ho and Salimans 2022); 1 means none, the paper uses 9.
+            inject: the branch whose bottleneck is read and replaced.
         Raises:
             UserError: unknown `inject`.
         """
         if inject not in _BRANCHES:
-            raise UserError(f"unknown inject '{inject}'; known: {', '.join(_BRANCHES)}")
+            raise UserError(unknown("inject", inject, list(_BRANCHES)))
         p = self._pipeline
         positive, negative = p.encode_prompt(list(prompts), p.device, 1, do_classifier_free_guidance=True)
         alpha_cumprod = torch.cumprod(1 - p.scheduler.betas.double(), dim=0)
@@ -78,7 +80,7 @@ class StableDiffusion:
         )
 
     def noise(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """(B, 4, h, w) x_T, one CPU generator for each image."""
+        """x_T (B, 4, h, w), standard normal, from one CPU generator per image."""
         unet = self._pipeline.unet
         side = unet.config.sample_size
         noise = torch.stack([torch.randn(unet.config.in_channels, side, side, generator=g) for g in generators])
@@ -86,25 +88,25 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def images(self, latents: Tensor) -> Tensor:
-        """(B, 4, h, w) latents -> (B, 3, H, W) uint8, image by image to spare memory."""
+        """(B, 4, h, w) latents -> (B, 3, H, W) uint8, decoded one by one to save memory."""
         vae = self._pipeline.vae
         latents = (latents / vae.config.scaling_factor).to(vae.dtype)
         return torch.cat([to_uint8(vae.decode(x).sample.float()).cpu() for x in latents.split(1)])
 
 
-class PromptedBackbone(nn.Module):
-    """A conditional U-Net under fixed prompts, split at the middle block.
+class PromptedBackbone(Backbone):
+    """A conditional U-Net with fixed prompts, split at the middle block.
 
-    Its features hold both branches beside each other: `h` is (B, K, Ch, hh, ww) with the K branches that are injected;
-    the skips are (B, 2, ...), without and with prompt, after the middle block's output.
+    `Features.h` is (B, K, Ch, hh, ww), the bottlenecks of the K injected branches. `Features.skips` is the middle
+    block's output followed by the skip connections, each (B, 2, ...): without and with prompt.
 
     Args:
         unet: a diffusers `UNet2DConditionModel`.
-        embeddings: (B, 2, L, D) of the empty prompt and of the prompt.
+        embeddings: (B, 2, L, D), of the empty prompt and of the prompt.
         alpha_cumprod: (T,) noise schedule that it was trained with.
         guidance: scale of classifier-free guidance.
-        branches: those of (without prompt, with prompt) that are injected.
-        velocity: whether the network predicts v rather than eps (Salimans and Ho 2022).
+        branches: the injected ones among 0, without prompt, and 1, with prompt.
+        velocity: whether the network predicts v instead of eps (Salimans and Ho 2022).
     """
 
     def __init__(
@@ -123,6 +125,16 @@ class PromptedBackbone(nn.Module):
         self.guidance = guidance
         self.branches = list(branches)
         self.velocity = velocity
+
+    def configuration(self) -> dict[str, Any]:
+        unet = {name: value for name, value in self.unet.config.items() if not name.startswith("_")}
+        return {
+            "unet": unet,
+            "guidance": self.guidance,
+            "branches": self.branches,
+            "velocity": self.velocity,
+            "embeddings": digest(self.embeddings),
+        }
 
     def encode(self, x_t: Tensor, t: int) -> Features:
         unet = self.unet
@@ -160,7 +172,7 @@ class PromptedBackbone(nn.Module):
         return eps_of_velocity(prediction, x_t, float(self.alpha_cumprod[features.t]))
 
     def _text(self, batch: int) -> Tensor:
-        """(2 batch, L, D): the prompts over again where several decoder passes go through as one."""
+        """(2 batch, L, D): the prompts are repeated if several decoder passes run as one."""
         times = batch // len(self.embeddings)
         return self.embeddings.repeat(times, 1, 1, 1).flatten(0, 1)
 
@@ -171,5 +183,5 @@ def _paired(x: Tensor) -> Tensor:
 
 
 def _prompt(block: Any, text: Tensor) -> dict[str, Tensor]:
-    """The prompt, for blocks that look at it."""
-    return {"encoder_hidden_states": text} if getattr(block, "has_cross_attention", False) else {}
+    """The prompt, for blocks that attend to it."""
+    return {"encoder_hidden_states": text} if isinstance(block, _PROMPTED) else {}

@@ -7,39 +7,39 @@ from typing import Any, Self
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
-from torch import Tensor, nn
+from torch import Tensor
 
-from injectfusion.backbones.base import Features
-from injectfusion.backbones.coarse import CoarseGaussian
+from injectfusion.backbones.base import Backbone, Features
+from injectfusion.backbones.coarse_gaussian import CoarseGaussian
 from injectfusion.backbones.haar import haar, inverse_haar
+from injectfusion.core.errors import UserError, unknown
 from injectfusion.ddim import eps_of_velocity
-from injectfusion.errors import UserError
 
 
-class UNetBackbone(nn.Module):
+class UNetBackbone(Backbone):
     """A diffusers `UNet2DModel`, split at a site (Fig. S13 compares them).
 
     - `h`: after the middle block. `Features.h` is the bottleneck.
     - `decoder1` .. `decoderN`: after that one of N up blocks. `Features.h` is the activation there; `encode` runs the
-      up blocks before it, and `Features.skips` are the skip connections that are left.
-    - `skips`: all skip connections, with the bottleneck left to the image itself.
+      up blocks before it, and `Features.skips` are the remaining skip connections.
+    - `skips`: all skip connections; the bottleneck stays the image's own.
     - `h+skips`: the bottleneck and all skip connections.
 
     The last two pack what they exchange into one (B, N, 1, 1) `Features.h`, so that blends and caches treat it as any
     other: norms and angles are then taken over all of its tensors together, and there is no map to mix locally.
-    `Features.skips` holds the bottleneck and the skip connections themselves, which also say how to unpack.
+    `Features.skips` holds the bottleneck and the skip connections themselves, whose shapes are needed to unpack.
 
-    `decode(encode(x_t, t))` is the network's own forward pass, turned into eps where it predicts v, and with its coarse
-    part blended with a linear estimate where `coarse` is given. Networks with learned variance give 2C channels: the
-    first C are the prediction and the rest is dropped.
+    `decode(encode(x_t, t))` equals the network's own forward pass, converted to eps if it predicts v, and with its
+    coarse part blended with a linear estimate if `coarse` is given. Networks with learned variance have 2C output
+    channels: the first C are the prediction, and the others are dropped.
 
     Args:
-        unet: the network; its weights stay as they are.
+        unet: the network; its weights are not changed.
         alpha_cumprod: (T,) noise schedule that it was trained with.
-        haar: images meet the network as their Haar transform, of half the side and four times the channels.
+        haar: whether the network works on the Haar transform of images: half the side, four times the channels.
         site: one of `sites`.
-        velocity: whether the network predicts v rather than eps (Salimans and Ho 2022).
-        coarse: statistics of the images' coarse part, as they meet the network; None leaves eps to the network alone.
+        velocity: whether the network predicts v instead of eps (Salimans and Ho 2022).
+        coarse: statistics of the coarse part of images as the network sees them; None leaves eps to the network alone.
     Raises:
         UserError: unknown site.
     """
@@ -63,7 +63,7 @@ class UNetBackbone(nn.Module):
         self.velocity = velocity
         self.coarse = coarse
         if site not in self.sites:
-            raise UserError(f"unknown site '{site}'; known of this network: {', '.join(self.sites)}")
+            raise UserError(unknown("site", site, self.sites))
         self._encoded = int(site.removeprefix("decoder")) if site.startswith("decoder") else 0  # up blocks in `encode`
 
     @property
@@ -73,12 +73,15 @@ class UNetBackbone(nn.Module):
         return ("h", *(f"decoder{level}" for level in levels), "skips", "h+skips")
 
     def at(self, site: str) -> Self:
-        """The same network, weights and schedule, split at another site.
-
-        Raises:
-            UserError: unknown site.
-        """
+        if site == self.site:
+            return self
         return type(self)(self.unet, self.alpha_cumprod, self.haar, site, self.velocity, self.coarse)
+
+    def configuration(self) -> dict[str, Any]:
+        # diffusers' names with an underscore are bookkeeping, such as its version; statistics of the coarse part count
+        # as weights.
+        unet = {name: value for name, value in self.unet.config.items() if not name.startswith("_")}
+        return {"unet": unet, "haar": self.haar, "velocity": self.velocity, "coarse": self.coarse is not None}
 
     def encode(self, x_t: Tensor, t: int) -> Features:
         unet = self.unet
@@ -121,7 +124,7 @@ class UNetBackbone(nn.Module):
 def _decoded(
     blocks: Iterable[Any], x: Tensor, skips: tuple[Tensor, ...], time: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """x after some up blocks, and the skips that they leave."""
+    """x after some up blocks, and the remaining skips."""
     for block in blocks:
         n = len(block.resnets)
         x = block(x, skips[-n:], time)

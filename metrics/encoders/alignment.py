@@ -1,7 +1,7 @@
-"""Where the face is: the crop of the reference implementation, and five landmarks laid onto ArcFace's template.
+"""Cropping a face: the crop of the reference implementation, and alignment of five landmarks to ArcFace's template.
 
-Points of the image plane are complex numbers x + iy in pixels, the center of the upper left pixel being 0. A similarity
-transform (turn, scale and shift, no reflection) is then z -> factor * z + shift.
+Points of the image plane are complex numbers x + iy in pixels; the center of the upper left pixel is 0. A similarity
+transform (rotation, scale and shift, no reflection) is then z -> factor * z + shift.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIDE = 112
-# Where InsightFace puts eyes, nose and corners of the mouth in an image of 112x112; left is the viewer's left.
+# Eyes, nose and corners of the mouth in InsightFace's images of 112x112; left is the viewer's left.
 TEMPLATE = np.array(
     [38.2946 + 51.6963j, 73.5318 + 51.5014j, 56.0252 + 71.7366j, 41.5493 + 92.3655j, 70.7299 + 92.2041j]
 )
@@ -28,7 +28,7 @@ MIN_FACE = 20  # pixels; MTCNN's own limit
 
 
 def reference_crop(images: Tensor) -> Tensor:
-    """The face in a frame as CelebA-HQ and FFHQ have it: (..., H, W) -> (..., h, w), 188x188 for 256x256."""
+    """The face in an image framed as in CelebA-HQ and FFHQ: (..., H, W) -> (..., h, w), 188x188 for 256x256."""
     height, width = images.shape[-2:]
     top, bottom = (round(row * height / _FRAME) for row in _ROWS)
     left, right = (round(column * width / _FRAME) for column in _COLUMNS)
@@ -36,17 +36,17 @@ def reference_crop(images: Tensor) -> Tensor:
 
 
 def resized(images: Tensor, side: int) -> Tensor:
-    """(B, 3, H, W) -> (B, 3, side, side) float32 in the same range, bilinear, antialiased; unchanged where it fits."""
+    """(B, 3, H, W) -> (B, 3, side, side) float32 in the same range, bilinear, antialiased; as it is if it fits."""
     return F.interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex]:
-    """The transform that takes N points to N others with the least squared error (Umeyama 1991).
+    """The transform that maps N points to N others with the least squared error (Umeyama 1991).
 
     Umeyama's solution needs a singular value decomposition; in the plane it is one complex division.
 
     Args:
-        source, target: (N,) complex, not all the same.
+        source, target: (N,) complex; the points of source are not all equal.
     Returns:
         factor, shift.
     """
@@ -56,9 +56,9 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex
 
 
 def warp(image: Tensor, factor: complex, shift: complex, side: int = SIDE) -> Tensor:
-    """Move an image by a similarity transform: what was at z is at factor * z + shift.
+    """Apply a similarity transform to an image: what was at z moves to factor * z + shift.
 
-    Bilinear, not antialiased, black outside of the image: what ArcFace networks were trained on.
+    Bilinear, not antialiased, black outside the image, as in the training of ArcFace networks.
 
     Args:
         image: (3, H, W) uint8 or float.
@@ -75,8 +75,8 @@ def warp(image: Tensor, factor: complex, shift: complex, side: int = SIDE) -> Te
 class FaceDetector:
     """(3, H, W) uint8 -> five landmarks of the largest face, (5,) complex in TEMPLATE's order, or None without a face.
 
-    MTCNN of facenet-pytorch with its default thresholds. Images go one at a time, so that none depends on its batch,
-    and results are remembered: each row of a table is compared with the same images.
+    MTCNN of facenet-pytorch with its default thresholds. One image at a time, so that none depends on its batch;
+    landmarks are kept, as every row of a table is compared with the same images.
     """
 
     def __init__(self, device: str) -> None:
@@ -91,7 +91,7 @@ class FaceDetector:
         return self._seen[key]
 
     @cached_property
-    def _mtcnn(self) -> Any:
+    def _mtcnn(self) -> Any:  # of facenet_pytorch, which may not be installed
         from facenet_pytorch import MTCNN
 
         return MTCNN(min_face_size=MIN_FACE, device=torch.device(self.device))

@@ -1,4 +1,4 @@
-"""Who is shown: ArcFace networks. IR-SE50 with the crop of the reference implementation, or any ONNX, aligned."""
+"""Identity by ArcFace: IR-SE50 with the crop of the reference implementation, or any ONNX network on aligned faces."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from injectfusion.assets import ASSETS, Asset, verified
-from injectfusion.checkpoints import read_checkpoint
-from injectfusion.errors import UserError
-from injectfusion.files import file_sha256
-from injectfusion.images import to_model
+from injectfusion.core.assets import Asset, verified
+from injectfusion.core.checkpoints import read_checkpoint
+from injectfusion.core.errors import UserError, unknown
+from injectfusion.core.files import file_sha256
+from injectfusion.core.images import to_model
 from metrics.encoders.alignment import (
     REFERENCE_CROP,
     SIDE,
@@ -30,31 +30,45 @@ from metrics.encoders.alignment import (
     similarity,
     warp,
 )
+from metrics.encoders.asset_encoder import AssetEncoder, load_weights, reading
 from metrics.encoders.irse import EMBEDDING, IRSE50
-from metrics.encoders.network import Network, load_weights, reading
 
-DATA = ".data"  # added to an ONNX file's name: its weights
+IR_SE50_ASSET = Asset(
+    "model_ir_se50.pth",
+    "InsightFace_Pytorch, github.com/TreB1eN/InsightFace_Pytorch",
+    "MIT (code)",
+    175,
+    manual="open its README, follow one of the IR-SE50 links in a browser, and save the file here",
+)
+ONNX_ASSET = Asset(
+    "w600k_r50.onnx",
+    "InsightFace, github.com/deepinsight/insightface",
+    "non-commercial research",
+    174,
+    manual="download buffalo_l.zip from its releases, and unpack w600k_r50.onnx here",
+)
+DATA = ".data"  # added to the name of an ONNX file: the file of its weights, as torch exports them
 ALIGNMENTS = {
     "mtcnn": f"MTCNN's five landmarks onto ArcFace's template; {REFERENCE_CROP} where no face is found",
     "none": "none",
 }
 
 
-class IrSe50(Network):
-    """(B, 3, H, W) uint8 -> (B, 512) unit vectors of IR-SE50, what the paper's ID is measured with.
+class IrSe50(AssetEncoder):
+    """(B, 3, H, W) uint8 -> (B, 512) unit vectors of IR-SE50, the network of the paper's ID.
 
-    The images are framed as in CelebA-HQ: they are cropped at a fixed place and averaged down to 112, as the reference
-    implementation does. No face is looked for.
+    The images must be framed as in CelebA-HQ: they are cropped at a fixed place and averaged down to 112 pixels, as the
+    reference implementation does. No face is looked for.
 
     Raises:
-        UserError: the file is missing or of another hash; on first use, of another network.
+        UserError: the file is missing or has another hash; on first use, it holds another network.
     """
 
     dimension = EMBEDDING
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
         super().__init__(
-            ASSETS["arcface_ir_se50"],
+            IR_SE50_ASSET,
             folder,
             device,
             name="ArcFace IR-SE50",
@@ -74,24 +88,23 @@ class IrSe50(Network):
         return self.module(F.adaptive_avg_pool2d(faces, SIDE)).cpu()
 
 
-class OnnxArcFace(Network):
+class OnnxArcFace(AssetEncoder):
     """(B, 3, H, W) uint8 -> (B, D) unit vectors of an ArcFace network in ONNX format, (B, 3, 112, 112) RGB -> (B, D).
 
-    With `alignment="mtcnn"` each face is found by MTCNN and turned, scaled and shifted onto the template that ArcFace
-    networks are trained on. An image where no face is found is not dropped: it is cropped as for `IrSe50`, which fits
-    images framed as in CelebA-HQ, a warning counts it, and `missed` tells which it is. With "none" the whole image is
-    resized to 112: for faces that are aligned already.
+    With `alignment="mtcnn"` each face is found by MTCNN and rotated, scaled and shifted onto the template that ArcFace
+    networks are trained on. An image in which no face is found is not dropped: it is cropped as for `IrSe50`, which
+    suits images framed as in CelebA-HQ; a warning counts such images, and `missed` lists them. With "none" the whole
+    image is resized to 112 pixels, for faces that are already aligned.
 
-    Images go through the network one at a time: many of these files take no other batch size, and none depends on its
-    batch.
+    Images go through the network one at a time: many ONNX files accept no other batch size.
 
     Args:
-        file: in the assets folder; its weights may lie beside it in FILE.data, as torch exports them.
+        file: in the assets folder; its weights may be in FILE.data next to it.
         alignment: "mtcnn" or "none".
-        mean, std: the network takes (x - mean) / std of x in [0, 255], for red, green and blue.
+        mean, std: the network's input is (x - mean) / std with x in [0, 255], for red, green and blue.
     Raises:
-        UserError: a package is not installed, the file is missing or of another hash, no such alignment, a std of 0; on
-            first use, no ONNX file or not of an ArcFace network.
+        UserError: a package is not installed, the file is missing or has another hash, the alignment is not known, a
+            std is 0; on first use, the file is not ONNX or not an ArcFace network.
     """
 
     packages = ("onnxruntime", "facenet_pytorch")
@@ -100,16 +113,16 @@ class OnnxArcFace(Network):
         self,
         folder: str | Path,
         device: str = "cpu",
-        file: str = ASSETS["arcface_onnx"].file,
+        file: str = ONNX_ASSET.file,
         alignment: str = "mtcnn",
         mean: Sequence[float] = (127.5, 127.5, 127.5),
         std: Sequence[float] = (127.5, 127.5, 127.5),
     ) -> None:
         if alignment not in ALIGNMENTS:
-            raise UserError(f"no alignment {alignment!r}; known: {', '.join(ALIGNMENTS)}")
+            raise UserError(unknown("alignment", alignment, list(ALIGNMENTS)))
         if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
             raise UserError(f"mean {list(mean)} and std {list(std)} must be three numbers each, std above 0")
-        asset = ASSETS["arcface_onnx"]
+        asset = ONNX_ASSET
         if file != asset.file:
             asset = Asset(file, "a file of your own", "see its source", 0, manual="put it there, or name another")
         if (Path(folder) / f"{file}{DATA}").exists():
@@ -133,17 +146,16 @@ class OnnxArcFace(Network):
         return self._run(torch.zeros(3, SIDE, SIDE)).shape[1]
 
     def missed(self, images: Tensor) -> list[int]:
-        """Which of these images, (B, 3, H, W) uint8, show no face to the detector; counted from 0."""
+        """In which of (B, 3, H, W) uint8 images the detector finds no face, counted from 0."""
         return [i for i, image in enumerate(images) if self.detector is not None and self.detector(image) is None]
 
     def __call__(self, images: Tensor) -> Tensor:
         if missed := self.missed(images):
-            which = ", ".join(map(str, missed))
             logging.getLogger(__name__).warning(
                 "no face found in %d of %d images (number %s, from 0): cropped at the fixed place",
                 len(missed),
                 len(images),
-                which,
+                ", ".join(map(str, missed)),
             )
         return F.normalize(torch.cat([self._run(self._face(image)) for image in images]))
 
@@ -162,11 +174,11 @@ class OnnxArcFace(Network):
         return torch.from_numpy(self._session.run(None, {self._session.get_inputs()[0].name: blob})[0])
 
     @cached_property
-    def _session(self) -> Any:
+    def _session(self) -> Any:  # of onnxruntime, which may not be installed
         import onnxruntime
 
         providers = ["CPUExecutionProvider"]
-        # onnxruntime's GPU build is a package of its own: without it the CPU does the work.
+        # onnxruntime for GPUs is a separate package; without it the CPU is used.
         if self.device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, "CUDAExecutionProvider")
         with reading(self.path, "an ONNX network"):
@@ -181,7 +193,7 @@ class OnnxArcFace(Network):
         return session
 
     def _sha256(self) -> str:
-        """Of the file; where its weights lie beside it, of both files' hashes, one after the other."""
+        """Of the file; where its weights are in a second file, of both files' hashes, one after the other."""
         data = self.path.with_name(f"{self.path.name}{DATA}")
         if not data.exists():
             return file_sha256(self.path)
@@ -189,7 +201,7 @@ class OnnxArcFace(Network):
 
 
 def _fits(declared: Sequence[int | str | None], shape: tuple[int, ...]) -> bool:
-    """Does an ONNX input, whose open dimensions have a name or None, take this shape?"""
+    """Does an ONNX input, whose free dimensions have a name or None, accept this shape?"""
     return len(declared) == len(shape) and all(
         not isinstance(size, int) or size == wanted for size, wanted in zip(declared, shape, strict=True)
     )

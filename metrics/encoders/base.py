@@ -1,23 +1,17 @@
-"""What the metrics ask of an encoder. A new set of networks is one module that fills an `EncoderSuite`."""
+"""What the metrics require of an encoder. A new set of networks is one module that fills an `EncoderSuite`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-BATCH = 64
+from injectfusion.core.progress import Track, silent
 
-# Wraps a sequence of batches to show progress: (batches, description) -> the same batches.
-Progress = Callable[[Sequence[int], str], Iterable[int]]
-
-
-def silent(batches: Sequence[int], description: str) -> Iterable[int]:
-    """The `Progress` that shows nothing."""
-    return batches
+BATCH = 64  # images at a time
 
 
 @dataclass(frozen=True)
@@ -27,9 +21,9 @@ class Provenance:
     Attributes:
         name, version: of the network.
         weights_sha256: of the weights file.
-        input_size: side in pixels that the network sees.
-        resize, crop: how images get there, in words; "none" where they are taken as they are.
-        extra: whatever else decides the numbers; JSON-able.
+        input_size: height and width in pixels of the network's input.
+        resize, crop: how images get that size, in words; "none" where they are taken as they are.
+        extra: everything else that decides the numbers, as JSON values (hence `Any`).
     """
 
     name: str
@@ -55,15 +49,15 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class FaceFinder(Protocol):
-    """An identity encoder that looks for faces, and can tell where it found none."""
+    """An identity encoder that looks for faces, and reports where it found none."""
 
     def missed(self, images: Tensor) -> list[int]:
-        """Which of (B, 3, H, W) uint8 images show no face to it, counted from 0."""
+        """In which of (B, 3, H, W) uint8 images it found no face, counted from 0."""
         ...
 
 
 class StageEncoder(Protocol):
-    """(B, 3, H, W) uint8 -> the feature maps of each convolution stage, (B, C, h, w) float32 on the CPU."""
+    """(B, 3, H, W) uint8 -> the feature maps of each stage of convolutions, (B, C, h, w) float32 on the CPU."""
 
     @property
     def provenance(self) -> Provenance: ...
@@ -95,7 +89,7 @@ class AttributeReader(Encoder, Protocol):
 
     @property
     def binary(self) -> tuple[bool, ...]:
-        """For each of `names`: is it there or not there, rather than a matter of degree?"""
+        """For each of `names`: is it either present or absent, rather than a matter of degree?"""
         ...
 
 
@@ -107,11 +101,13 @@ class EncoderSuite:
         name: of the suite.
         features: for the Fréchet and kernel distances.
         gram: for the style loss.
-        identity: unit vectors of who is shown.
+        identity: unit vectors that identify the person.
         clip: for the classification (14).
         prompts: attribute name -> the text t of (14).
-        reader: reads attribute values off an image; None where no such network exists.
-        frechet_label, kernel_label: headings of the two distances. "FID" and "KID" are Inception's alone.
+        reader: predicts attribute values from an image; None where no such network exists.
+        frechet_label, kernel_label: headings of the two distances; "FID" and "KID" mean Inception's features.
+        image_size: height and width in pixels of the images that it takes; None for any size.
+        reference: gives its own reference images, (M, 3, H, W) uint8; None where it has none.
     """
 
     name: str
@@ -123,6 +119,8 @@ class EncoderSuite:
     reader: AttributeReader | None
     frechet_label: str
     kernel_label: str
+    image_size: int | None = None
+    reference: Callable[[Track], Tensor] | None = None
 
 
 def batches(n: int) -> range:
@@ -131,7 +129,7 @@ def batches(n: int) -> range:
 
 
 def embed(
-    encoder: Callable[[Tensor], Tensor], images: Tensor, progress: Progress = silent, description: str = "embedding"
+    encoder: Callable[[Tensor], Tensor], images: Tensor, progress: Track = silent, description: str = "embedding"
 ) -> Tensor:
     """Run an encoder over any number of images, `BATCH` at a time.
 

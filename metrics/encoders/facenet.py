@@ -1,4 +1,4 @@
-"""Who is shown, by FaceNet: InceptionResnetV1 of facenet-pytorch, trained on VGGFace2."""
+"""Identity by FaceNet: InceptionResnetV1 of facenet-pytorch, trained on VGGFace2."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from injectfusion.assets import ASSETS
-from injectfusion.checkpoints import read_checkpoint
+from injectfusion.core.assets import Asset
+from injectfusion.core.checkpoints import read_checkpoint
 from metrics.encoders.alignment import REFERENCE_CROP, reference_crop, resized
-from metrics.encoders.network import Network, load_weights
+from metrics.encoders.asset_encoder import AssetEncoder, load_weights
 
+ASSET = Asset(
+    "20180402-114759-vggface2.pt",
+    "facenet-pytorch",
+    "MIT (code)",
+    107,
+    "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
+)
 SIDE = 160
 
 
-class FaceNet(Network):
+class FaceNet(AssetEncoder):
     """(B, 3, H, W) uint8 -> (B, 512) unit vectors. The images are framed as in CelebA-HQ and cropped at a fixed place.
 
     Raises:
@@ -28,7 +35,7 @@ class FaceNet(Network):
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
         super().__init__(
-            ASSETS["facenet_vggface2"],
+            ASSET,
             folder,
             device,
             name="FaceNet InceptionResnetV1",

@@ -11,7 +11,7 @@ from metrics.encoders.inception import Inception
 from metrics.encoders.openclip import OpenClip
 from metrics.encoders.vgg import GATYS, Vgg19
 
-# The attributes of Table 1, each as one of its two ends. The paper does not print its own wording.
+# The attributes of Table 1, each described by one of its two extremes. The paper does not print its wording.
 PROMPTS = {
     name: f"a photo of a face with {words}"
     for name, words in {
@@ -37,13 +37,13 @@ def suite(
     """Inception, VGG19, an identity network and CLIP, from the files of the assets folder.
 
     Args:
-        folder: where the assets lie.
-        identity: makes the identity encoder from folder and device: `IrSe50`, `OnnxArcFace`, `FaceNet`.
+        folder: of the assets.
+        identity: makes the identity encoder from folder and device: `IrSe50`, `OnnxArcFace` or `FaceNet`.
         clip_model: as in `OpenClip`.
-        vgg_layers: as in `Vgg19`; what `GramLoss.layers` counts.
+        vgg_layers: as in `Vgg19`; `GramLoss.layers` counts these.
     Raises:
-        UserError: a file is missing or of another hash, a package is not installed, no such CLIP model or
-            VGG layer.
+        UserError: a file is missing or has another hash, a package is not installed, a CLIP model or VGG layer is not
+            known.
     """
     return EncoderSuite(
         name="faces",

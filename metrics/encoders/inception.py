@@ -1,4 +1,4 @@
-"""Inception for FID and KID, as clean-fid has it: its network, its resize, its features."""
+"""Inception for FID and KID with clean-fid's network, resizing and features."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from injectfusion.assets import ASSETS
-from metrics.encoders.network import Network, reading
+from injectfusion.core.assets import Asset
+from metrics.encoders.asset_encoder import AssetEncoder, reading
+
+ASSET = Asset(
+    "inception-2015-12-05.pt",
+    "clean-fid",
+    "see its README",
+    95,
+    "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+)
 
 
-class Inception(Network):
+class Inception(AssetEncoder):
     """(B, 3, H, W) uint8 -> (B, 2048) float32, the pooled features of clean-fid's mode "clean".
 
     Each channel is resized to 299 by Pillow's antialiased bicubic filter in float, without rounding, and clamped to
@@ -26,7 +34,7 @@ class Inception(Network):
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
         super().__init__(
-            ASSETS["inception_fid"],
+            ASSET,
             folder,
             device,
             name="Inception (clean-fid)",
@@ -39,7 +47,7 @@ class Inception(Network):
     def _build(self) -> nn.Module:
         from cleanfid.inception_torchscript import InceptionV3W
 
-        # clean-fid's own feature_extractor() would download the file once more, to a folder of its choice.
+        # clean-fid's own feature_extractor() would download the file again, to another folder.
         with reading(self.path, "clean-fid's Inception"):
             return InceptionV3W(str(self.path.parent), download=False)
 

@@ -28,7 +28,7 @@ class IRSE50(nn.Module):
         self.body = nn.Sequential(*blocks)
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(inside),
-            nn.Dropout(),  # no effect here, but it counts in the names
+            nn.Dropout(),  # without effect here; it keeps the names of the modules after it
             nn.Flatten(),
             nn.Linear(inside * 7 * 7, EMBEDDING),
             nn.BatchNorm1d(EMBEDDING),
@@ -58,7 +58,7 @@ class _Block(nn.Module):
 
 
 class _Excitation(nn.Module):
-    """Weighs each channel by what all of them average to."""
+    """Weights each channel by a function of all channels' means."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

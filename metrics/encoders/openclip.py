@@ -10,20 +10,29 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from injectfusion.assets import ASSETS
-from injectfusion.errors import UserError
-from metrics.encoders.network import Network, reading
+from injectfusion.core.assets import Asset
+from injectfusion.core.errors import UserError, unknown
+from metrics.encoders.asset_encoder import AssetEncoder, reading
 
-PREFIX = "clip_"  # of its assets
+
+def _published(model: str, megabytes: int, sha256: str) -> Asset:
+    url = f"https://openaipublic.azureedge.net/clip/models/{sha256}/{model}.pt"
+    return Asset(f"{model}.pt", "OpenAI CLIP, as open_clip fetches it", "MIT", megabytes, url, sha256=sha256)
+
+
+ASSETS = {
+    "ViT-B-32": _published("ViT-B-32", 350, "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+    "ViT-L-14": _published("ViT-L-14", 930, "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
+}
 SIDE = 224
 
 
-class OpenClip(Network):
+class OpenClip(AssetEncoder):
     """Unit vectors of images and texts, (B, 3, H, W) uint8 or N texts -> (B or N, D) float32.
 
-    Images are prepared by open_clip's own transform, one at a time through Pillow: the shorter side to 224 by
-    antialiased bicubic, center crop, CLIP's mean and standard deviation. The network is built from the file itself, as
-    OpenAI's with QuickGELU: under the plain name "ViT-B-32" open_clip takes the same weights and gives other numbers.
+    Images are prepared by open_clip's own transform, one at a time with Pillow: the shorter side resized to 224
+    (bicubic, antialiased), center crop, normalization by CLIP's mean and standard deviation. The network is built from
+    the file itself, with OpenAI's QuickGELU; open_clip's own "ViT-B-32" gives other numbers with the same weights.
 
     Args:
         model: ViT-B-32 or ViT-L-14.
@@ -32,11 +41,10 @@ class OpenClip(Network):
     """
 
     def __init__(self, folder: str | Path, device: str = "cpu", model: str = "ViT-B-32") -> None:
-        if PREFIX + model not in ASSETS:
-            known = [name.removeprefix(PREFIX) for name in ASSETS if name.startswith(PREFIX)]
-            raise UserError(f"no CLIP model {model!r}; known: {', '.join(known)}")
+        if model not in ASSETS:
+            raise UserError(unknown("CLIP model", model, list(ASSETS)))
         super().__init__(
-            ASSETS[PREFIX + model],
+            ASSETS[model],
             folder,
             device,
             name=f"CLIP {model}",

@@ -9,15 +9,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from injectfusion.assets import ASSETS
-from injectfusion.checkpoints import read_checkpoint
-from injectfusion.errors import UserError
-from metrics.encoders.network import Network, load_weights
+from injectfusion.core.assets import Asset
+from injectfusion.core.checkpoints import read_checkpoint
+from injectfusion.core.errors import UserError
+from metrics.encoders.asset_encoder import AssetEncoder, load_weights
 
+ASSET = Asset(
+    "vgg19-dcbb9e9d.pth",
+    "torchvision, VGG19_Weights.IMAGENET1K_V1",
+    "BSD-3-Clause",
+    548,
+    "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    sha256="dcbb9e9d",
+)
 GATYS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# The modules of `vgg19().features` in their order: conv1_1, relu1_1, conv1_2, relu1_2, pool1, conv2_1, ...
+# The modules of `vgg19().features`, in order: conv1_1, relu1_1, conv1_2, relu1_2, pool1, conv2_1, ...
 LAYERS = tuple(
     name
     for block, depth in enumerate((2, 2, 4, 4, 4), start=1)
@@ -25,12 +33,13 @@ LAYERS = tuple(
 )
 
 
-class Vgg19(Network):
+class Vgg19(AssetEncoder):
     """(B, 3, H, W) uint8 -> the feature maps of the named layers, (B, C, h, w) float32 each.
 
     Args:
-        layers: names such as relu1_1, conv4_2 or pool3; the stages, in this order. Gatys et al. 2016 by default.
-        size: side in pixels; images of another one are resized, as the loss depends on it.
+        layers: names of the stages in their order, such as relu1_1, conv4_2 or pool3; by default those of Gatys et al.
+            2016.
+        size: height and width in pixels; images of another size are resized to it, as the loss depends on the size.
     Raises:
         UserError: no such layer, the file is missing or of another hash; on first use, of another network.
     """
@@ -40,7 +49,7 @@ class Vgg19(Network):
         if unknown or not layers:
             raise UserError(f"VGG19 layers {list(layers)}: name at least one of {', '.join(LAYERS)}")
         super().__init__(
-            ASSETS["vgg19"],
+            ASSET,
             folder,
             device,
             name="VGG19",
@@ -61,7 +70,7 @@ class Vgg19(Network):
     def stages(self, images: Tensor) -> list[Tensor]:
         x = self._input(images)
         maps: dict[str, Tensor] = {}
-        for name, layer in zip(LAYERS, self.module, strict=False):  # the module ends at the last layer asked for
+        for name, layer in zip(LAYERS, self.module, strict=False):  # the module ends at the last layer needed
             x = layer(x)
             if name in self.layers:
                 maps[name] = x.cpu()
@@ -82,11 +91,11 @@ class Vgg19(Network):
             network.classifier = nn.Sequential()
             return network
 
-        # The file also holds the classifier, which is most of it.
+        # Most of the file is the classifier, which is not needed.
         state = {k: v for k, v in read_checkpoint(self.path).items() if not k.startswith("classifier.")}
         network = load_weights("VGG19", convolutions, state, self.path)
         layers = list(network.get_submodule("features").children())[: max(map(LAYERS.index, self.layers)) + 1]
         for layer in layers:
             if isinstance(layer, nn.ReLU):
-                layer.inplace = False  # it would overwrite the convolution before it, which may be asked for
+                layer.inplace = False  # it would overwrite the convolution before it, which may be a stage
         return nn.Sequential(*layers)

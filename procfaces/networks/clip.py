@@ -8,14 +8,14 @@ import torch
 from open_clip import CLIP, SimpleTokenizer
 from torch import Tensor
 
-from injectfusion.errors import UserError
+from injectfusion.core.errors import UserError
 from procfaces.captions import PHRASES, TEMPLATES, listed
 
 CONTEXT_LENGTH = 48
 EMBEDDING = 64
 
 _tokenizer = SimpleTokenizer(context_length=CONTEXT_LENGTH)
-# Of CLIP's 49,408 tokens those of which captions are made. Rising, as the model takes a text's largest for its end.
+# The tokens of captions, out of CLIP's 49,408. Ascending: the model takes a text's largest token for its end.
 VOCABULARY = torch.cat([_tokenizer([text]) for text in (*TEMPLATES, *PHRASES, listed(PHRASES[:3]))]).unique()
 
 CLIP_CONFIG = {
@@ -32,7 +32,7 @@ CLIP_CONFIG = {
 
 
 def build() -> CLIP:
-    """A freshly initialised model; `encode_image` takes (B, 3, 64, 64) float32 in [-1, 1], `encode_text` tokens."""
+    """A freshly initialized model; `encode_image` takes (B, 3, 64, 64) float32 in [-1, 1], `encode_text` tokens."""
     return CLIP(**CLIP_CONFIG)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from procfaces.attributes import ATTRIBUTES
 from procfaces.networks.layers import conv_norm_act
 
-# The fields of Faces that the heads read: the eight attributes of Table 1, then what else can be seen.
+# The fields of Faces that the heads read: the eight attributes of Table 1, then others that can be seen.
 READ: tuple[str, ...] = (
     *(attribute.field for attribute in ATTRIBUTES),
     "bangs", "hair_length", "tilt", "turn", "background_value", "light_x",
@@ -20,7 +20,7 @@ EMBEDDING = 64
 
 
 class FeaturesOutput(NamedTuple):
-    """What one pass gives.
+    """The outputs of one pass.
 
     Attributes:
         embedding: (B, 64) penultimate features.
@@ -47,7 +47,7 @@ class FeaturesNetwork(nn.Module):
                 nn.Sequential(conv_norm_act(c[2], c[3], 2), conv_norm_act(c[3], c[3])),
             ]
         )
-        # Flattened, not averaged: where things are (a tilt, the spacing of the eyes) is what the heads read.
+        # Flattened, not averaged: the heads need positions (a tilt, the spacing of the eyes).
         self.embed = nn.Sequential(
             conv_norm_act(c[3], c[3], 2), nn.Flatten(), nn.Linear(16 * c[3], EMBEDDING), nn.SiLU()
         )

@@ -1,4 +1,4 @@
-"""Identity network: who is it, whatever the expression, pose, glasses, colors and hair. The stand-in for ArcFace."""
+"""Identity network: who is shown, independent of expression, pose, glasses, colors and hair. It replaces ArcFace."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class IdentityNetwork(nn.Module):
             ResidualBlock(128, 128),
             conv_norm_act(128, 128, 2),
         )
-        # BatchNorm after the embedding, as ArcFace's own networks end: faces spread over the sphere from the start.
+        # BatchNorm after the embedding, as in ArcFace's own networks: faces spread over the sphere from the start.
         self.embed = nn.Sequential(nn.Linear(128 * 4 * 4, EMBEDDING), nn.BatchNorm1d(EMBEDDING, affine=False))
 
     def forward(self, x: Tensor) -> Tensor:

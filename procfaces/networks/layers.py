@@ -15,7 +15,7 @@ def conv_norm_act(channels_in: int, channels_out: int, stride: int = 1) -> nn.Se
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut (He et al. 2016).
+    """Two convolutions and a shortcut (He et al. 2016).
 
     Where the shape changes, the shortcut is average-pooled and projected.
     """

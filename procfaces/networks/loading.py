@@ -1,4 +1,4 @@
-"""Shipped weights: fp16 safetensors beside their sha256, and modules built from them."""
+"""Shipped weights: fp16 safetensors, their recorded sha256, and the networks built from them."""
 
 from __future__ import annotations
 
@@ -10,85 +10,82 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load as parse_safetensors
+from safetensors.torch import load_file
 from safetensors.torch import save as format_safetensors
 from torch import Tensor, nn
 
-from injectfusion.errors import UserError
-from injectfusion.files import write_atomic
+from injectfusion.core.errors import UserError
+from injectfusion.core.files import file_sha256, write_atomic, write_json
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 NAMES = ("unet", "identity", "clip", "features")
 
 
 def build(name: str) -> nn.Module:
-    """A freshly initialised network of the given name, one of NAMES."""
-    module: nn.Module = import_module(f"procfaces.networks.{name}").build()
-    return module
+    """A freshly initialized network.
+
+    Args:
+        name: one of NAMES, or "coarse", the statistics that the U-Net is used with.
+    """
+    module = "coarse_part" if name == "coarse" else name  # imported only now: diffusers and open_clip take seconds
+    network: nn.Module = import_module(f"procfaces.networks.{module}").build()
+    return network
 
 
-def load(name: str, folder: Path = WEIGHTS) -> nn.Module:
+def load(name: str, folder: Path = WEIGHTS) -> Any:
     """The trained network in eval mode, float32, without gradients.
 
     Args:
-        name: one of NAMES, or "coarse", the statistics beside the U-Net.
+        name: as for `build`.
         folder: where NAME.safetensors and sha256.json are.
+    Returns:
+        What the module of that name builds, hence `Any`.
     Raises:
         UserError: the file is missing, or is not the one whose sha256 was recorded (truncated, altered).
     """
-    content, _ = _verified(name, folder)
+    path = _verified(name, folder)
     network = build(name)
-    network.load_state_dict(parse_safetensors(content))  # copies fp16 values into float32 parameters
+    network.load_state_dict(load_file(path))  # copies fp16 values into float32 parameters
     return network.eval().requires_grad_(False)
 
 
 def weights_sha256(name: str, folder: Path = WEIGHTS) -> str:
     """The sha256 of a network's weights file, in hexadecimal, after verifying it. Raises as `load` does."""
-    return _verified(name, folder)[1]
+    return file_sha256(_verified(name, folder))
 
 
-def save(name: str, state: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, Any]) -> Path:
+def save(name: str, state: Mapping[str, Tensor], folder: Path, metadata: Mapping[str, str | int]) -> Path:
     """Write a network's state as fp16 to folder/NAME.safetensors and record its sha256.
 
     Args:
-        metadata: how the weights came about; kept in the file's header as JSON.
-    Raises:
-        UserError: the folder cannot be written.
+        metadata: how the weights were made; kept in the file's header as JSON.
     """
-    half = {key: v.half() if v.is_floating_point() else v for key, v in sorted(state.items())}
-    half = {key: v.contiguous() for key, v in half.items()}
+    half = {key: (v.half() if v.is_floating_point() else v).contiguous() for key, v in sorted(state.items())}
     # One key only: safetensors does not keep the order of several, and the file's hash would vary.
     content = format_safetensors(half, {"training": json.dumps(metadata, sort_keys=True)})
-    path, sha256 = folder / f"{name}.safetensors", hashlib.sha256(content).hexdigest()
-    try:
-        index = json.dumps(_index(folder) | {path.name: sha256}, indent=2, sort_keys=True) + "\n"
-        write_atomic(path, lambda p: p.write_bytes(content))
-        write_atomic(folder / "sha256.json", lambda p: p.write_text(index))
-    except OSError as error:
-        raise UserError(
-            f"cannot write into {folder}: {error.strerror}; make it writable or give another --out"
-        ) from None
+    path = folder / f"{name}.safetensors"
+    index = _index(folder) | {path.name: hashlib.sha256(content).hexdigest()}
+    write_atomic(path, lambda p: p.write_bytes(content))
+    write_json(folder / "sha256.json", dict(sorted(index.items())))
     return path
 
 
-def _verified(name: str, folder: Path) -> tuple[bytes, str]:
-    """The bytes of a weights file and their sha256, equal to the recorded one."""
+def _verified(name: str, folder: Path) -> Path:
+    """The path of a weights file, whose sha256 is the recorded one."""
     path = folder / f"{name}.safetensors"
-    made = "procfaces.coarse" if name == "coarse" else f"procfaces.train {name} --export"
-    mend = f"restore it with `git checkout -- {_shown(path)}` or make it anew with `python -m {made}`"
+    command = "procfaces.coarse" if name == "coarse" else f"procfaces.train {name} --export"
+    fix = f"restore it with `git checkout -- {_shown(path)}` or make it again with `python -m {command}`"
     if not path.is_file():
-        raise UserError(f"weights missing: {_shown(path)}; {mend}")
+        raise UserError(f"weights missing: {_shown(path)}; {fix}")
     expected = _index(folder).get(path.name)
     if expected is None:
-        raise UserError(f"no sha256 of {path.name} in {_shown(folder / 'sha256.json')}; {mend}")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
+        raise UserError(f"no sha256 of {path.name} in {_shown(folder / 'sha256.json')}; {fix}")
+    if (found := file_sha256(path)) != expected:
         raise UserError(
-            f"weights truncated or altered: {_shown(path)} has {len(content)} bytes and sha256 {found[:12]}, "
-            f"expected {expected[:12]}; {mend}"
+            f"weights truncated or altered: {_shown(path)} has {path.stat().st_size} bytes and sha256 {found[:12]}, "
+            f"expected {expected[:12]}; {fix}"
         )
-    return content, found
+    return path
 
 
 def _index(folder: Path) -> dict[str, str]:
@@ -105,5 +102,5 @@ def _index(folder: Path) -> dict[str, str]:
 
 
 def _shown(path: Path) -> str:
-    """The path as a user would type it: relative to the working directory where it lies below it."""
+    """The path as a user would type it: relative to the working directory if it lies below it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

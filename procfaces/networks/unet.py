@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from diffusers.models import UNet2DModel
 
-# 64 px images meet the U-Net as 12 channels at 32 px (the Haar transform, which is orthogonal): the same objective at
-# a quarter of the cost. The bottleneck is 192 x 8 x 8.
+# The U-Net works on 12 channels at 32 px, the Haar transform of 64 px images. The transform is orthogonal, so the
+# objective is the same, at a quarter of the cost. The bottleneck is 192 x 8 x 8.
 UNET_CONFIG = {
     "sample_size": 32,
     "in_channels": 12,
@@ -17,11 +17,11 @@ UNET_CONFIG = {
     "norm_num_groups": 8,
     "attention_head_dim": 32,
 }
-# The size that the noise schedule is matched to. Smaller than the images: more of their colors stays in x_T, that is
-# with the original (see weights/README.md for trials with others).
+# The size that the noise schedule is matched to. It is smaller than the images, so that more of their colors stay in
+# x_T, which is the original's (weights/README.md reports trials with other sizes).
 SCHEDULE_SIZE = 16
 
 
 def build() -> UNet2DModel:
-    """A freshly initialised U-Net: ((B, 12, 32, 32) transformed noisy images, (B,) timesteps) -> noise, same shape."""
+    """A freshly initialized U-Net: ((B, 12, 32, 32) transformed noisy images, (B,) timesteps) -> noise, same shape."""
     return UNet2DModel(**UNET_CONFIG)

@@ -1,0 +1,190 @@
+"""The files that a composed configuration needs and the project does not ship, and whether they are present.
+
+Each configuration file declares its own needs as a list under `requires.GROUP`:
+
+    NAME                one of experiments.assets.catalogue.ASSETS
+    {images: PATH}      a folder of images, which `GROUP` opens; source, licence, megabytes and step are optional
+    {file: PATH}        a file of the user's
+    {hub: ID}           a diffusers U-Net on the Hugging Face hub, or a folder
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.errors import HFValidationError
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from experiments.assets.catalogue import ASSETS
+from experiments.assets.downloads import Report, fetch, fetch_hub
+from injectfusion.core.assets import Asset, verified
+from injectfusion.core.errors import UserError, unknown, user_message
+
+State = Literal["present", "missing", "wrong"]
+_COLORS = {"present": "green", "missing": "yellow", "wrong": "red"}
+_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One file or folder that is needed.
+
+    Attributes:
+        name, source, licence: for a reader; the licence as its source states it, "" for the user's own files.
+        megabytes: its approximate size; None if unknown.
+        where: its path.
+        state: whether it is present and what it should be.
+        step: what a person has to do; "" if there is nothing to do or `fetch` does it.
+        fetch: downloads it; None if it is present, or only a person can get it.
+    """
+
+    name: str
+    source: str
+    licence: str
+    megabytes: int | None
+    where: Path
+    state: State
+    step: str = ""
+    fetch: Callable[[Report], None] | None = None
+
+
+def require_given(config: DictConfig) -> None:
+    """Refuse a configuration in which a key without a default is not given.
+
+    Raises:
+        UserError: names the keys.
+    """
+    if missing := list(_not_given(OmegaConf.to_container(config))):
+        raise UserError(f"{' and '.join(missing)} must be given: add {' '.join(f'{key}=...' for key in missing)}")
+
+
+def require(config: DictConfig, overrides: Sequence[str], console: Console) -> None:
+    """Stop if anything is missing, after printing the table of all requirements and what has to be done by hand.
+
+    Raises:
+        UserError: something is missing or wrong.
+    """
+    requirements = survey(config)
+    absent = [requirement for requirement in requirements if requirement.state != "present"]
+    if absent:
+        show(requirements, console)
+        raise UserError(
+            f"{len(absent)} of {len(requirements)} files that this run needs are missing or wrong (see the table); "
+            f"`python -m experiments.prepare {shlex.join(overrides)}` downloads what can be downloaded"
+        )
+
+
+def survey(config: DictConfig) -> list[Requirement]:
+    """Everything that a configuration needs; hashes every asset that is present.
+
+    Raises:
+        UserError: an unknown asset, or an entry of another form than this module's documentation states.
+    """
+    groups: dict[str, list[Any]] = OmegaConf.to_container(config.requires, resolve=True)  # type: ignore[assignment]
+    return [_requirement(need, config, group) for group, needs in groups.items() for need in needs]
+
+
+def show(requirements: Sequence[Requirement], console: Console) -> None:
+    """Print the requirements as a table, and what has to be done by hand."""
+    caption = "Sizes are approximate; licences are quoted from the sources, not verified."
+    table = Table(title="Required files", caption=caption, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("file", overflow="fold")
+    table.add_column("MB", justify="right", no_wrap=True)
+    table.add_column("licence", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for item in requirements:
+        size = "" if item.megabytes is None else f"{item.megabytes:,}"
+        table.add_row(escape(str(item.where)), size, item.licence, f"[{_COLORS[item.state]}]{item.state}")
+    console.print(table)
+    for item in requirements:
+        if item.step:
+            source = f" ({item.source})" if item.source else ""
+            console.print(f"{item.name}{source}: {item.step}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _not_given(node: object, key: str = "") -> Iterator[str]:
+    """The dotted keys of mandatory values; OmegaConf.missing_keys fails on interpolations of them."""
+    if node == MISSING:
+        yield key
+    elif isinstance(node, dict):
+        for name, child in node.items():
+            yield from _not_given(child, f"{key}.{name}" if key else name)
+
+
+def _requirement(need: str | Mapping[str, Any], config: DictConfig, group: str) -> Requirement:
+    match need:
+        case str() if need in ASSETS:
+            return _asset(ASSETS[need], Path(config.assets))
+        case str():
+            raise UserError(unknown(f"asset in requires.{group}:", need, list(ASSETS)))
+        case {"images": path}:
+            step = f"there is no folder {path}; give another with {group}.path="
+            return _images(Path(path), partial(instantiate, config[group]), {"step": step, **need})
+        case {"file": path}:
+            present = Path(path).is_file()
+            step = "" if present else f"there is no file {path}; give another with {group}.path="
+            return _own(path, "present" if present else "missing", step)
+        case {"hub": name}:
+            return _hub(name, f"{group}.path")
+    raise UserError(f"requires.{group} has {need}; it must be an asset's name, or have the key images, file or hub")
+
+
+def _asset(asset: Asset, folder: Path) -> Requirement:
+    path = folder / asset.file
+    item = partial(Requirement, asset.file, asset.source, asset.licence, asset.megabytes, path)
+    if not path.is_file():
+        if asset.url is not None:
+            return item("missing", fetch=partial(fetch, asset, folder))
+        return item("missing", f"{asset.manual}: {path}")
+    try:
+        verified(asset, folder)
+    except UserError as error:
+        return item("wrong", str(error))
+    return item("present")
+
+
+def _images(path: Path, open_domain: Callable[[], object], about: Mapping[str, Any]) -> Requirement:
+    item = partial(
+        Requirement, path.name, about.get("source", ""), about.get("licence", ""), about.get("megabytes"), path
+    )
+    if not path.exists():
+        return item("missing", about["step"])
+    try:
+        open_domain()
+    except InstantiationException as error:
+        if (message := user_message(error)) is None:
+            raise
+        return item("wrong", message)
+    return item("present")
+
+
+def _own(path: str, state: State, step: str = "") -> Requirement:
+    """A file or folder of the user's."""
+    return Requirement(Path(path).name, "", "", None, Path(path), state, step)
+
+
+def _hub(name: str, key: str) -> Requirement:
+    if Path(name).is_dir():
+        return _own(name, "present")
+    try:
+        cached = [isinstance(try_to_load_from_cache(name, file), str) for file in ("config.json", *_WEIGHTS)]
+    except HFValidationError:
+        return _own(name, "missing", f"there is no folder {name}; give another with {key}=")
+    where = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    item = partial(Requirement, name, "Hugging Face hub", "see its page there", None, where)
+    if cached[0] and any(cached[1:]):
+        return item("present")
+    return item("missing", fetch=partial(fetch_hub, name, key))

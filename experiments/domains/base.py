@@ -1,0 +1,94 @@
+"""What an experiment asks of a domain (images by id, fixed pairs, reference images), and the split of a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from injectfusion.core.errors import UserError
+from injectfusion.core.files import write_text
+
+
+class Domain(Protocol):
+    """Images by id, the fixed pairs over them, and the reference images of the Fréchet distance.
+
+    Attributes:
+        name: of the domain, as tables print it.
+        version: raised whenever the same ids would give other images.
+    """
+
+    name: str
+    version: int
+
+    def pairs(self, n: int) -> list[tuple[int, int]]:
+        """n pairs of image ids (content, original); no image is paired with itself. UserError: more than there are."""
+        ...
+
+    def images(self, ids: Sequence[int]) -> Tensor:
+        """(len(ids), 3, H, W) uint8, all in memory at once."""
+        ...
+
+    def truth(self, ids: Sequence[int]) -> pd.DataFrame | None:
+        """True attribute values in [0, 1], one row per id; None if the truth is not known."""
+        ...
+
+    def reference(self, n: int, batch: int) -> Iterable[Tensor]:
+        """n images that are in no pair: (B, 3, H, W) uint8, `batch` at a time and fewer at the end.
+
+        UserError: more than there are.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images of a folder form pairs, and which are the reference: drawn once, then kept as a manifest.
+
+    Attributes:
+        seed: that drew the order.
+        held_out: how many images form pairs.
+        order: the indices of all images. The first `held_out` are the ring of the pairs, the others the reference.
+        files: digest of the images' names and sizes; None if the images are identified by number alone.
+    """
+
+    seed: int
+    held_out: int
+    order: tuple[int, ...]
+    files: str | None = None
+
+    @classmethod
+    def draw(cls, images: int, held_out: int, seed: int, files: str | None = None) -> Split:
+        """A split of `images` images.
+
+        Raises:
+            UserError: fewer than two images for pairs or none for the reference; a negative seed.
+        """
+        if not 2 <= held_out < images:
+            raise UserError(
+                f"{held_out} of {images} images would form pairs: at least 2 must, and at least one must remain for "
+                "the reference; add images or change data.held_out"
+            )
+        if seed < 0:
+            raise UserError(f"seed is {seed}; it must be 0 or more")
+        order = np.random.Generator(np.random.Philox(key=seed)).permutation(images)
+        return cls(seed, held_out, tuple(order.tolist()), files)
+
+    @classmethod
+    def read(cls, path: Path) -> Split:
+        """The split of a manifest. UserError: the file is not one."""
+        try:
+            record = json.loads(path.read_text())
+            return cls(**record | {"order": tuple(record["order"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path} is not the manifest of a split ({error}): delete it to split again") from None
+
+    def write(self, path: Path) -> None:
+        """Write the manifest, one line of JSON."""
+        write_text(path, json.dumps(asdict(self), separators=(",", ":")) + "\n")

@@ -1,0 +1,146 @@
+"""Photographs in a folder: which of them form pairs, which are the reference, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from experiments.domains.base import Split
+from injectfusion.core.errors import UserError
+from injectfusion.core.files import digest
+from injectfusion.core.images import list_images, read_image
+
+# Made by Split.draw(30_000, 5_000, seed=0).write(CELEBAHQ)
+CELEBAHQ = Path(__file__).parent / "celebahq.json"
+
+
+class FolderDomain:
+    """Photographs of a folder. Image ids are the indices of a split.
+
+    The images of the pairs form one closed ring in random order: the content of a pair is an image, its original the
+    next one. No image is paired with itself, n images form n pairs, and fewer pairs are the first ones of more pairs.
+
+    Args:
+        name: of the domain.
+        files: the images, by index.
+        split: of these images.
+        size: height and width of the images in pixels. Larger files are resized (Pillow's bicubic, antialiased,
+            rounded to uint8), smaller ones refused.
+    Raises:
+        UserError: size is not a number of pixels.
+    """
+
+    version = 1
+
+    def __init__(self, name: str, files: Sequence[Path], split: Split, size: int) -> None:
+        if not isinstance(size, int) or size < 1:
+            raise UserError(f"data.size is {size}; it must be a whole number of pixels, 1 or more")
+        self._files = files
+        self._size = size
+        self._ring = split.order[: split.held_out]
+        self._reference = split.order[split.held_out :]
+        # Numbers belong to these very files: the name is printed in tables and part of the key of reference features.
+        identity = digest(_listing(files), asdict(split))[:8]
+        self.name = f"{name} at {size} px (larger images by Pillow's bicubic; files and split {identity})"
+
+    def pairs(self, n: int) -> list[tuple[int, int]]:
+        """n pairs of image ids (content, original). UserError: more than there are."""
+        if n > len(self._ring):
+            raise UserError(f"scale.pairs is {n}; {self.name} has {len(self._ring)} pairs")
+        return list(zip(self._ring, self._ring[1:] + self._ring[:1], strict=True))[:n]
+
+    def images(self, ids: Sequence[int]) -> Tensor:
+        """(len(ids), 3, size, size) uint8, all in memory at once: 5,000 images of 256 px take 1 GB.
+
+        Raises:
+            UserError: an image is broken, not square, too small, or has no 8-bit RGB values; names its file.
+        """
+        images = torch.empty(len(ids), 3, self._size, self._size, dtype=torch.uint8)
+        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes outside of Python's lock
+            for row, image in enumerate(pool.map(self._image, ids)):
+                images[row] = image
+        return images
+
+    def truth(self, ids: Sequence[int]) -> None:
+        """Not known."""
+
+    def reference(self, n: int, batch: int) -> Iterator[Tensor]:
+        """n images that are in no pair, read batch by batch: (B, 3, size, size) uint8, B = batch or fewer.
+
+        UserError: more than there are.
+        """
+        if n > len(self._reference):
+            raise UserError(f"scale.reference is {n}; {self.name} has {len(self._reference)} reference images")
+        return (self.images(self._reference[i : min(i + batch, n)]) for i in range(0, n, batch))
+
+    def _image(self, index: int) -> Tensor:
+        """(3, size, size) uint8."""
+        path, size = self._files[index], self._size
+        image = read_image(path, size)
+        with Image.open(path) as file:  # its header only
+            if file.width < size:
+                raise UserError(f"{path} is {file.width}x{file.width}, smaller than {size}x{size}: replace it")
+        return image
+
+
+def celebahq(path: str, size: int = 256) -> FolderDomain:
+    """CelebA-HQ: always the same 5,000 images form pairs, and the other 25,000 are the reference.
+
+    Args:
+        path: folder of its 30,000 images, each named by its number, 0 to 29999, with or without leading zeros.
+        size: as for `FolderDomain`.
+    Raises:
+        UserError: the folder does not contain these images.
+    """
+    split = Split.read(CELEBAHQ)
+    numbers = range(len(split.order))
+    files = list_images(Path(path))
+    by_number = {int(file.stem): file for file in files if file.stem.isascii() and file.stem.isdigit()}
+    if len(files) != len(numbers) or by_number.keys() != set(numbers):
+        known = {file for number, file in by_number.items() if number in numbers}
+        found = [f"it has {len(files)} images"]
+        found += [f"number {number} is missing" for number in numbers if number not in by_number][:1]
+        found += [f"{file.name} has no such number or repeats one" for file in files if file not in known][:1]
+        raise UserError(
+            f"{path} is not CelebA-HQ, {len(numbers)} images named by their numbers 0 to {numbers[-1]}: "
+            f"{', '.join(found)}; give the folder with data.path="
+        )
+    return FolderDomain("CelebA-HQ", [by_number[number] for number in numbers], split, size)
+
+
+def own(path: str, size: int, held_out: float, seed: int, manifests: str) -> FolderDomain:
+    """Any folder of images. Its split is drawn at the first use and kept; a folder that changes later is refused.
+
+    Args:
+        path: the folder.
+        size: as for `FolderDomain`.
+        held_out: share of the images that form pairs, in (0, 1).
+        seed: draws the split.
+        manifests: folder of the splits' manifests.
+    Raises:
+        UserError: the folder is missing, empty, too small to split, or has changed since it was split.
+    """
+    folder = Path(path).resolve()
+    files = list_images(folder)
+    found = digest(_listing(files))
+    manifest = Path(manifests) / f"{folder.name}-{digest(str(folder), held_out, seed)[:10]}.json"
+    if not manifest.exists():
+        Split.draw(len(files), round(held_out * len(files)), seed, found).write(manifest)
+    split = Split.read(manifest)
+    if split.files != found:
+        raise UserError(
+            f"{folder} has changed since it was split ({len(split.order)} images then, {len(files)} now; names and "
+            f"sizes count): restore it, or delete {manifest} to split it again"
+        )
+    return FolderDomain(folder.name, files, split, size)
+
+
+def _listing(files: Sequence[Path]) -> list[tuple[str, int]]:
+    """Names and sizes in bytes."""
+    return [(file.name, file.stat().st_size) for file in files]

@@ -1,0 +1,1 @@
+"""The engine: from a composed configuration to finished cells."""

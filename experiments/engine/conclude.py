@@ -1,0 +1,25 @@
+"""The end of an experiment: from finished rows to everything that a reader sees."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from experiments.outlets.documents import print_record, write_documents
+from experiments.outlets.tracker import Tracker
+from experiments.tables.publish import Result, publish
+
+
+def conclude(result: Result, tracker: Tracker, console: Console) -> None:
+    """Publish a result, print it, and track it last: a tracker that fails costs no table."""
+    record = publish(result)
+    written = write_documents(record, result.folder)
+    print_record(record, console)
+    files = [
+        *written,
+        *(result.folder / f"{figure.file}.svg" for figure in record.figures),
+        result.folder / record.grid,
+    ]
+    console.print("written: " + ", ".join(map(str, files)), highlight=False, markup=False, soft_wrap=True)
+    for row in result.rows:
+        tracker.cell(record.experiment, row)
+    tracker.result(record, result.folder)

@@ -1,0 +1,110 @@
+"""From pairs to saved results, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from experiments.engine.latents import LatentCache
+from experiments.engine.traces import Tracer
+from experiments.store.cell import Cell
+from injectfusion.backbones.base import Backbone
+from injectfusion.core.errors import UserError
+from injectfusion.core.images import to_uint8
+from injectfusion.method import Method
+from injectfusion.sampling import generate, pair_generator
+
+
+@dataclass(frozen=True)
+class PairImages:
+    """The images of a list of pairs, each held once.
+
+    Attributes:
+        images: (N, 3, H, W) uint8.
+        content_indices, original_indices: for each pair, the indices of its two images.
+    """
+
+    images: Tensor
+    content_indices: tuple[int, ...]
+    original_indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.content_indices)
+
+    @property
+    def contents(self) -> Tensor:
+        """(pairs, 3, H, W) uint8, pair by pair."""
+        return self.images[list(self.content_indices)]
+
+    @property
+    def originals(self) -> Tensor:
+        return self.images[list(self.original_indices)]
+
+    def part(self, pairs: Sequence[int]) -> PairImages:
+        """Some of the pairs."""
+        contents, originals = ([side[i] for i in pairs] for side in (self.content_indices, self.original_indices))
+        return PairImages(self.images, tuple(contents), tuple(originals))
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Generates the results of one backbone on one list of pairs.
+
+    Attributes:
+        latents: filled with every image of the pairs.
+        steps: of generation, where the method has no number of its own.
+        seed: of quality boosting's noise.
+        batch: pairs at a time.
+        device: computes.
+    """
+
+    backbone: Backbone
+    pairs: PairImages
+    latents: LatentCache
+    steps: int
+    seed: int
+    batch: int
+    device: str
+
+    def fill(self, cell: Cell, method: Method, traced: bool, advance: Callable[[int], None]) -> None:
+        """Generate the results that are missing in a cell; `advance` is called with each finished number of pairs.
+
+        A batch with any missing result is generated again as a whole, so that a killed run ends in the same bits.
+
+        Args:
+            traced: keep the traces of h as well; a batch whose traces are missing is generated again for them.
+        Raises:
+            UserError: a result is not finite, as with a blend that overflows.
+        """
+        for start in range(0, len(self.pairs), self.batch):
+            indices = range(start, min(start + self.batch, len(self.pairs)))
+            done = cell.has_images(indices)
+            if not done or (traced and not cell.has_traces(indices)):
+                tracer = self._tracer(indices, method) if traced else None
+                results = self._results(cell.label, indices, method, tracer)
+                if tracer is not None:
+                    cell.save_traces(tracer.frame())
+                if not done:  # images that have been scored stay as they are
+                    cell.save_images(indices, results)
+            advance(len(indices))
+
+    def _results(self, label: str, indices: Sequence[int], method: Method, observe: Tracer | None) -> Tensor:
+        """(len(indices), 3, H, W) uint8."""
+        pairs = self.pairs.part(indices)
+        x_T = self.latents.latents(pairs.originals).to(self.device)
+        content = self.latents.features(pairs.contents) if method.injects else None
+        generators = [pair_generator(self.seed, i) for i in indices]
+        x_0 = generate(self.backbone, x_T, self.steps, method, content, generators, observe)
+        finite = x_0.flatten(1).isfinite().all(dim=1)
+        if not finite.all():
+            pair = indices[int((~finite).nonzero()[0])]
+            raise UserError(f"{label}: the result of pair {pair} is not finite; check the blend and its settings")
+        return to_uint8(x_0).cpu()
+
+    def _tracer(self, indices: Sequence[int], method: Method) -> Tracer:
+        if not method.injects:
+            return Tracer(indices)
+        pairs = self.pairs.part(indices)
+        return Tracer(indices, self.latents.features(pairs.originals), self.latents.features(pairs.contents))

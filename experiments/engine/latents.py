@@ -1,0 +1,97 @@
+"""The latent cache: inversions, computed once per image and shared by every cell of every table and sweep.
+
+An entry is one safetensors file, named by the hash of everything that decides it: the preprocessed pixels, the backbone
+(weights, configuration, schedule and site), and the inversion settings. It carries a digest of its tensors and is
+verified when read; one that does not verify is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from injectfusion.backbones.base import Backbone
+from injectfusion.core.files import digest, lock, read_tensors, write_tensors
+from injectfusion.core.images import to_model
+from injectfusion.method import ContentSource
+from injectfusion.sampling import Trajectory, trajectory
+from injectfusion.schedule import timesteps
+
+_VERSION = 2  # raised whenever the same settings would give other tensors
+
+
+class LatentCache:
+    """Inversions of images under one backbone and one setting.
+
+    The latents x_T are kept in float32. The features h take nearly all of the space and are kept in float16: their
+    rounding (5e-4 relative, independent from element to element) stays far below what a result shows in uint8.
+
+    Args:
+        root: folder of the entries.
+        backbone: split where the features are taken.
+        identity: of the backbone, `Backbone.identity()`.
+        steps: of inversion.
+        source: where h comes from: the image's `inversion`, or its own `reverse` process.
+        device: computes.
+    """
+
+    def __init__(
+        self, root: Path, backbone: Backbone, identity: str, steps: int, source: ContentSource, device: str
+    ) -> None:
+        self._root = root
+        self._backbone = backbone
+        self._settings = {"version": _VERSION, "backbone": identity, "steps": steps, "source": source}
+        self._steps = steps
+        self._source: ContentSource = source
+        self._device = device
+        sequence = timesteps(steps)
+        self._timesteps = tuple(sequence if source == "reverse" else sequence[:-1])
+
+    def fill(self, images: Tensor, batch: int, advance: Callable[[int], None]) -> None:
+        """Compute what is missing among (N, 3, H, W) uint8 images; `advance` is called with each finished number.
+
+        Batches are always the same for the same images, so that an interrupted run ends in the bits of a whole one.
+        Processes that fill the same cache share the work: each takes the batches that no other process holds, then
+        waits for the others' and reads them.
+        """
+        left = [images[start : start + batch] for start in range(0, len(images), batch)]
+        for wait in (False, True):
+            busy = []
+            for chunk in left:
+                with lock(self._path(chunk).with_suffix(".lock"), wait) as held:
+                    if held:
+                        self._fill(chunk)
+                        advance(len(chunk))
+                    else:
+                        busy.append(chunk)
+            left = busy
+
+    def latents(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) float32 x_T of images that `fill` has computed."""
+        return torch.stack([self._entry(image, "x_T") for image in images])
+
+    def features(self, images: Tensor) -> Trajectory:
+        """The features of images that `fill` has computed; h in float16."""
+        x_T = torch.empty(len(images), 0)  # generation starts from the originals' latents, never from the contents'
+        return Trajectory(x_T, torch.stack([self._entry(image, "h") for image in images]), self._timesteps)
+
+    def _fill(self, images: Tensor) -> None:
+        paths = [self._path(image) for image in images]
+        missing = [i for i, path in enumerate(paths) if read_tensors(path, ("x_T", "h")) is None]
+        if missing:
+            found = trajectory(self._backbone, to_model(images.to(self._device)), self._steps, self._source)
+            for i in missing:
+                write_tensors(paths[i], {"x_T": found.x_T[i].cpu(), "h": found.h[i].half().cpu()})
+
+    def _path(self, images: Tensor) -> Path:
+        key = digest(images, self._settings)
+        return self._root / key[:2] / f"{key}.safetensors"
+
+    def _entry(self, image: Tensor, name: str) -> Tensor:
+        entry = read_tensors(self._path(image), (name,))
+        if entry is None:
+            raise RuntimeError(f"latent cache entry {self._path(image)} vanished or was damaged during the run")
+        return entry[name]

@@ -1,0 +1,217 @@
+"""Everything that the cells of a run share: pairs, backbone, encoders, latents. Loaded only when a cell needs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from typing import Any
+
+import pandas as pd
+import torch
+from hydra.utils import instantiate
+from torch import Tensor
+
+from experiments.domains.base import Domain
+from experiments.domains.replaced import ReplacedSides
+from experiments.engine.generation import Generation, PairImages
+from experiments.engine.latents import LatentCache
+from experiments.engine.plan import PlannedRow, Settings
+from experiments.store.cell import Cell, Specification, Store
+from injectfusion.backbones.base import Backbone
+from injectfusion.core.files import digest, lock, read_tensors, write_tensors
+from injectfusion.core.progress import Track
+from injectfusion.method import ContentSource, Method
+from metrics import frechet, origins
+from metrics.encoders.base import BATCH, EncoderSuite, batches
+from metrics.estimates import Bootstrap
+from metrics.gram import GramLoss
+from metrics.scoring import Score, Targets, declare, prepare, score
+from metrics.scoring import Settings as Scoring
+
+_CELL_VERSION = 3  # raised whenever the same specification would give other numbers
+# Settings that decide which cells there are and where their tables go, but nothing that cells share.
+_NOT_SHARED = ("experiment", "method", "results", "tracker", "seeds", "device")
+
+
+def open_workspace(settings: Settings, device: str) -> Workspace:
+    """The workspace of a configuration. The jobs of a sweep, which differ in the method alone, share one.
+
+    A workspace sees only the settings that it is shared by, so that it cannot be stale.
+    """
+    shared = {name: value for name, value in settings.items() if name not in _NOT_SHARED}
+    return _open_workspace(json.dumps(shared, sort_keys=True), device)
+
+
+@lru_cache(maxsize=1)
+def _open_workspace(settings: str, device: str) -> Workspace:
+    return Workspace(json.loads(settings), device)
+
+
+class Workspace:
+    """One configuration's domain, backbone, encoders and caches.
+
+    Args:
+        settings: the composed configuration, resolved.
+        device: a torch device that exists.
+    Raises:
+        UserError: fewer pairs or reference images than the metrics need; what domain and encoders raise.
+    """
+
+    def __init__(self, settings: Settings, device: str) -> None:
+        self._settings = settings
+        self._scale = settings["scale"]
+        self._device = device
+        self._latents: dict[tuple[str, ContentSource], LatentCache] = {}
+        self._identities: dict[str, str] = {}  # of the backbone, by site
+        self._targets: Targets | None = None
+        self.store = Store(settings["outputs"])
+        self.scoring = _scoring(settings["scoring"])
+        domain: Domain = instantiate(settings["data"])
+        self.domain = ReplacedSides(domain, settings["originals"], settings["contents"])
+        self._reference_name = f"{domain.name} v{domain.version}, {self._scale['reference']} images"
+        self.encoders: EncoderSuite = instantiate(settings["encoders"], device=device)
+        dimension = self.encoders.features.dimension
+        frechet.require(self._scale["pairs"], dimension, "pairs (scale.pairs)")
+        frechet.require(self._scale["reference"], dimension, "reference images (scale.reference)")
+        self._ids = self.domain.pairs(self._scale["pairs"])
+
+    @cached_property
+    def pairs(self) -> PairImages:
+        images = sorted({i for pair in self._ids for i in pair})
+        index = {image: i for i, image in enumerate(images)}
+        contents, originals = (tuple(index[pair[side]] for pair in self._ids) for side in (0, 1))
+        return PairImages(self.domain.images(images), contents, originals)
+
+    def save_pictures(self) -> None:
+        """Keep the first pairs' own images in the store."""
+        pictures = self.store.pictures(self._pairs_sha256)
+        pictures.save("contents", self.pairs.contents)
+        pictures.save("originals", self.pairs.originals)
+
+    def cell(self, row: PlannedRow) -> Cell:
+        """The cell of a row.
+
+        Raises:
+            UserError: the backbone cannot be split where the method injects.
+        """
+        specification: Specification = {
+            "version": _CELL_VERSION,
+            "results": row.results,
+            "pairs": {"data": self.domain.name, "n": len(self.pairs), "sha256": self._pairs_sha256},
+            "metrics": {
+                name: [metric.version, dict(metric.computed_with)]
+                for name, metric in declare(self.encoders, self.scoring, self._reference_name).items()
+            },
+            "attributes": {
+                "version": origins.VERSION,
+                "clip": self.encoders.clip.provenance.weights_sha256,
+                "prompts": dict(self.encoders.prompts),
+                "tau": self.scoring.tau,
+                "margin": self.scoring.margin,
+            },
+            "bootstrap": {"resamples": self.scoring.bootstrap.resamples, "seed": self.scoring.bootstrap.seed},
+        }
+        if row.method is None:
+            return self.store.cell(f"floor-{row.results}", specification)
+        specification["method"] = row.method.identity()
+        specification["steps"] = self._scale["steps"]
+        specification["backbone"] = self._identity(row.method.split)
+        if row.method.t_boost:
+            specification["seed"] = self._settings["seed"]  # of the noise; without noise the pairs say all
+        return self.store.cell(row.method.label, specification)
+
+    def invert(self, method: Method, advance: Callable[[int], None]) -> LatentCache:
+        """The latent cache with everything in it that a method needs; filled once for all methods that share it."""
+        key = (method.split, method.content_source)
+        if key not in self._latents:
+            latents = LatentCache(
+                self.store.latents,
+                self._backbone.at(method.split),
+                self._identity(method.split),
+                self._scale["steps"],
+                method.content_source,
+                self._device,
+            )
+            latents.fill(self.pairs.images, self._settings["batch_size"], advance)
+            self._latents[key] = latents
+        return self._latents[key]
+
+    def generate(
+        self, cell: Cell, method: Method, latents: LatentCache, traced: bool, advance: Callable[[int], None]
+    ) -> None:
+        """Generate the results that are missing in a cell, and its traces where they are wanted."""
+        settings = self._settings
+        generation = Generation(
+            backbone=self._backbone,
+            pairs=self.pairs,
+            latents=latents,
+            steps=self._scale["steps"],
+            seed=settings["seed"],
+            batch=settings["batch_size"],
+            device=self._device,
+        )
+        generation.fill(cell, method, traced, advance)
+
+    def targets(self, progress: Track) -> Targets:
+        """What every row's results are compared with; computed once."""
+        if self._targets is None:
+            self._targets = prepare(
+                self.pairs.originals,
+                self.pairs.contents,
+                self._reference_features(progress),
+                self.encoders,
+                reference_name=self._reference_name,
+                names=[f"{i:05d}" for i in range(len(self.pairs))],
+                truth=self._truth(),
+                progress=progress,
+            )
+        return self._targets
+
+    def score(self, results: Tensor, targets: Targets, progress: Track) -> Score:
+        """Score (N, 3, H, W) uint8 results of all pairs."""
+        return score(results, targets, self.encoders, self.scoring, progress)
+
+    @cached_property
+    def _backbone(self) -> Backbone:
+        backbone: Backbone = instantiate(self._settings["backbone"])
+        return backbone.to(self._device)
+
+    def _identity(self, site: str) -> str:
+        """The identity of the backbone, split at a site; hashed once."""
+        if site not in self._identities:
+            self._identities[site] = self._backbone.at(site).identity()
+        return self._identities[site]
+
+    @cached_property
+    def _pairs_sha256(self) -> str:
+        return digest(self.pairs.images, self.pairs.content_indices, self.pairs.original_indices)
+
+    def _truth(self) -> tuple[Tensor, Tensor] | None:
+        """True attribute values of originals and contents; None where they are not known."""
+
+        def values(side: int) -> pd.DataFrame | None:
+            return self.domain.truth([pair[side] for pair in self._ids])
+
+        originals, contents = values(1), values(0)
+        if originals is None or contents is None:
+            return None
+        return torch.tensor(originals.to_numpy()), torch.tensor(contents.to_numpy())
+
+    def _reference_features(self, progress: Track) -> Tensor:
+        path = self.store.reference(digest(self._reference_name, self.encoders.features.provenance.weights_sha256))
+        with lock(path.with_suffix(".lock")):
+            entry = read_tensors(path, ("features",))
+            if entry is None:
+                n = self._scale["reference"]
+                images = zip(progress(batches(n), "reference"), self.domain.reference(n, BATCH), strict=True)
+                entry = {"features": torch.cat([self.encoders.features(batch) for _, batch in images])}
+                write_tensors(path, entry)
+        return entry["features"]
+
+
+def _scoring(node: dict[str, Any]) -> Scoring:
+    """The `scoring` node of a configuration. UserError: a value outside its range."""
+    layers, weights = (None if v is None else tuple(v) for v in (node["gram"]["layers"], node["gram"]["weights"]))
+    gram = GramLoss(layers, weights, node["gram"]["scale"])
+    return Scoring(node["tau"], node["margin"], gram, Bootstrap(node["resamples"]))

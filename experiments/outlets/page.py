@@ -1,0 +1,176 @@
+"""One HTML page of everything in a results folder: verdicts, tables, figures, grids, single pairs.
+
+The page is one file without anything from outside: it opens from disk, on a phone, in dark mode and in print.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader
+from PIL import Image
+
+from experiments.outlets.formats import format_interval, format_value
+from experiments.store.cell import Cell, Store
+from experiments.tables.record import VERDICTS, Record, records
+from injectfusion.core.errors import UserError
+
+Pictures = dict[str, int]  # data URIs in order, each once with its index: experiments share cells, and rows share pairs
+
+
+def page(results: Path, store: Store, pairs: int) -> str:
+    """The page, as HTML.
+
+    Args:
+        results: folder of the records and their figures.
+        store: for single pairs.
+        pairs: how many single pairs of each experiment to show.
+    Raises:
+        UserError: no record, or one that cannot be read.
+    """
+    pictures: Pictures = {}
+    sections = [_section(record, results, store, pairs, pictures) for record in records(results)]
+    environment = Environment(
+        loader=PackageLoader("experiments.outlets", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"value": format_value, "interval": format_interval, "split_code": split_code}
+    return environment.get_template("report.html.j2").render(
+        sections=sections,
+        tally=Counter(verdict.here for section in sections for verdict in section.record.verdicts),
+        profiles=list(dict.fromkeys(section.record.profile for section in sections)),
+        pictures=list(pictures),
+        verdicts_heading=VERDICTS,
+    )
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """What a row made of a pair: its scores as texts, and for each attribute its origin by each source."""
+
+    id: str
+    gram: str
+    origins: list[list[str]]
+
+
+@dataclass(frozen=True)
+class PairView:
+    """A pair; the pictures of its content, its original and each row's result as indices into `Pictures`."""
+
+    name: str
+    pictures: list[int]
+    results: list[ResultView]
+
+
+@dataclass(frozen=True)
+class PairsView:
+    """The first of `total` pairs: content, original, and what each row makes of them."""
+
+    total: int
+    rows: list[str]
+    attributes: list[str]
+    sources: list[str]
+    pairs: list[PairView]
+
+    @property
+    def json(self) -> list[dict[str, Any]]:
+        """The pairs as JSON values (hence `Any`), for the page's script."""
+        return [asdict(pair) for pair in self.pairs]
+
+
+@dataclass(frozen=True)
+class ExperimentSection:
+    """An experiment on the page.
+
+    Attributes:
+        figures, grid: captions and data URIs; None where the file is gone.
+        views: one for each set of pairs, or the sentence that says why there are none.
+    """
+
+    record: Record
+    figures: list[tuple[str, str | None]]
+    grid: str | None
+    views: list[PairsView] | str
+
+
+def data_uri(path: Path, lossless: bool = False) -> str:
+    """A picture as WebP: a grid of faces looks the same in a third of the bytes; figures need `lossless`."""
+    stream = io.BytesIO()
+    Image.open(path).convert("RGB").save(stream, "WEBP", lossless=lossless, quality=70, method=6)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def split_code(text: str) -> list[tuple[str, bool]]:
+    """Parts of a text with code in backticks, each with: is it code?"""
+    return [(part, i % 2 == 1) for i, part in enumerate(text.split("`")) if part]
+
+
+def _section(record: Record, results: Path, store: Store, pairs: int, pictures: Pictures) -> ExperimentSection:
+    def embedded(name: str, lossless: bool = False) -> str | None:
+        return data_uri(results / name, lossless) if (results / name).exists() else None
+
+    return ExperimentSection(
+        record=record,
+        figures=[(figure.caption, embedded(f"{figure.file}.png", lossless=True)) for figure in record.figures],
+        grid=embedded(record.grid),
+        views=_views(record, store, pairs, pictures) if pairs else [],
+    )
+
+
+def _views(record: Record, store: Store, pairs: int, pictures: Pictures) -> list[PairsView] | str:
+    """Rows of the same pairs side by side, by the first seed; or why that cannot be shown."""
+    again = f"`{record.command}` makes it again."
+    sets: dict[str, dict[str, Cell]] = {}
+    for row in record.rows:
+        try:
+            cell = store.finished(row.cells[0])
+        except UserError:
+            return f"Single pairs are not shown: the cell `{row.cells[0]}` is not in the store. {again}"
+        if cell.generated:
+            sets.setdefault(cell.pairs_sha256, {})[row.name] = cell
+    views = []
+    for sha256, cells in sets.items():
+        own, total = store.pictures(sha256), next(iter(cells.values())).pairs
+        paths = [
+            [own.path("contents", i), own.path("originals", i), *(cell.image_path(i) for cell in cells.values())]
+            for i in range(min(pairs, total))
+        ]
+        there = list(takewhile(lambda line: all(path.exists() for path in line), paths))
+        if not there:
+            missing = next(path for path in paths[0] if not path.exists()).relative_to(store.outputs)
+            return f"Single pairs are not shown: the picture `{missing}` is not in the store. {again}"
+        views.append(
+            _view(
+                cells, total, [[pictures.setdefault(data_uri(path), len(pictures)) for path in line] for line in there]
+            )
+        )
+    return views
+
+
+def _view(cells: Mapping[str, Cell], total: int, pictures: Sequence[list[int]]) -> PairsView:
+    scores = [cell.per_pair() for cell in cells.values()]
+    columns = [column.partition("/") for column in scores[0].columns if "/" in column]
+    sources: list[str] = [source for source in ("truth", "clip") if source in {source for source, _, _ in columns}]
+    attributes = list(dict.fromkeys(attribute for _, _, attribute in columns))
+    shown = [
+        PairView(str(scores[0].index[i]), line, [_result(table.iloc[i], attributes, sources) for table in scores])
+        for i, line in enumerate(pictures)
+    ]
+    return PairsView(total, list(cells), attributes, sources, shown)
+
+
+def _result(scores: pd.Series[Any], attributes: Sequence[str], sources: Sequence[str]) -> ResultView:
+    def origin(column: str) -> str:
+        if column not in scores:
+            return ""  # CLIP is asked for fewer attributes than the truth knows
+        return "left out" if pd.isna(scores[column]) else str(scores[column])
+
+    origins = [[origin(f"{source}/{name}") for source in sources] for name in attributes]
+    return ResultView(f"{scores['identity']:.3f}", f"{scores['gram']:.4g}", origins)

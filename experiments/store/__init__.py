@@ -1,0 +1,1 @@
+"""The store: cells on disk, and where their numbers were made."""

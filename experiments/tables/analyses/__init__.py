@@ -1,0 +1,40 @@
+"""Analyses of finished rows beyond the common tables: one class in each module, named in an experiment's file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from experiments.tables.figures import Picture
+from experiments.tables.record import Table, Verdict
+from experiments.tables.rows import Row
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an analysis adds to an experiment's result.
+
+    Attributes:
+        figures: by short name, which ends the names of their files.
+        verdicts: what the paper says, judged.
+    """
+
+    tables: list[Table]
+    figures: dict[str, Picture]
+    verdicts: list[Verdict]
+
+
+class Analysis(ABC):
+    """An analysis.
+
+    Attributes:
+        traced: does it need the norms of h at every step (`experiments.engine.traces`)?
+    """
+
+    traced: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, rows: Sequence[Row]) -> Findings:
+        """Analyze the rows of an experiment. Raises UserError where they do not have what it needs."""

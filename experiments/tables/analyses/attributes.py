@@ -1,0 +1,93 @@
+"""Table 1 and appendix J: where each attribute comes from, by CLIP (14), by the truth, and by the paper's users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from experiments.configuration import published
+from experiments.tables.analyses import Analysis, Findings
+from experiments.tables.common import shares_of
+from experiments.tables.figures import COLORS, Picture, draw_point, legend, panels
+from experiments.tables.record import Entry, Number, Table, Verdict
+from experiments.tables.rows import Row
+from metrics.origins import SOURCES, Source
+
+_LABELS: dict[Source, str] = {"truth": "truth", "clip": "CLIP (14)"}
+_CAPTION = (
+    "How often each attribute comes from the content, over the pairs that differ in it, with 95 % intervals; "
+    "crosses are the answers of the paper's user study on photographs (Table 1)."
+)
+
+
+class Attributes(Analysis):
+    """A table, a figure and verdicts of the shares from the content, for every generated row.
+
+    An attribute that the paper's users saw come from the content in more than half of the answers is expected to do
+    so here; it holds where the whole interval lies on that side. Judged by the truth where the domain knows it.
+    """
+
+    def __call__(self, rows: Sequence[Row]) -> Findings:
+        users = published("table1")["content"]  # per cent
+        generated = [row for row in rows if row.generated]
+        return Findings(
+            [_table(row, users) for row in generated],
+            {"attributes": Picture(_figure(generated, users), _CAPTION)},
+            [verdict for row in generated for verdict in _verdicts(row, users)],
+        )
+
+
+def _table(row: Row, users: Mapping[str, float]) -> Table:
+    """One line per attribute: both shares from content and from the original in per cent, n, and their agreement."""
+    agreements = {agreement.attribute: agreement for agreement in row.agreements}
+    lines = []
+    for name, answers in users.items():
+        line: dict[str, Entry] = {"attribute": name}
+        for source, label in _LABELS.items():
+            if share := shares_of(row, source).get(name):
+                line[f"content, {label}"] = content = Number.of(share.estimate, ".0f", 100)
+                line[f"original, {label}"] = Number.whole(None if content.value is None else 100 - content.value)
+                line[f"n, {label}"] = Number.whole(share.n)
+        if agreement := agreements.get(name):
+            line["CLIP agrees with truth"] = Number.whole(agreement.value, 100)
+            line["n, both"] = Number.whole(agreement.n)
+        lines.append(line | {"content, paper's users": Number.whole(answers)})
+    return Table.of(f"Where attributes come from, {row.name}, %", lines)
+
+
+def _verdicts(row: Row, users: Mapping[str, float]) -> list[Verdict]:
+    shares = shares_of(row, "truth") or shares_of(row, "clip")
+    verdicts = []
+    for name, answers in users.items():
+        if (estimate := shares[name].estimate) is None:
+            continue
+        if answers > 50:
+            side, share = "content", Number.of(estimate, ".2f")
+            here = (estimate - 0.5).judged("higher")
+        else:
+            side, share = "original", Number(1 - estimate.value, 1 - estimate.high, 1 - estimate.low, form=".2f")
+            here = (estimate - 0.5).judged("lower")
+        claim = f"{row.name}: {name.replace('_', ' ')} from the {side} (> 0.5)"
+        verdicts.append(Verdict(claim, "Table 1", share, here))
+    return verdicts
+
+
+def _figure(rows: Sequence[Row], users: Mapping[str, float]) -> Figure:
+    figure, panel = panels(len(rows), width=4.2, height=3.4)
+    for axes, row in zip(panel, rows, strict=True):
+        for offset, color, source in zip((-0.15, 0.15), COLORS, SOURCES, strict=False):
+            shares = shares_of(row, source)
+            for place, name in enumerate(users):
+                if name in shares and (estimate := shares[name].estimate) is not None:
+                    draw_point(axes, estimate, place + offset, color)
+            axes.plot([], [], "o-", color=color, label=_LABELS[source])
+        answers = [percent / 100 for percent in users.values()]
+        axes.plot(answers, range(len(users)), "x", color="0.3", label="paper's users")
+        axes.axvline(0.5, color="0.6", lw=1, ls="--")
+        axes.set_yticks(range(len(users)), [name.replace("_", " ") for name in users])
+        axes.set_ylim(len(users) - 0.5, -0.5)
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_xlabel(f"share from the content, {row.name}")
+    legend(figure, panel[:1])
+    return figure

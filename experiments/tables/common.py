@@ -1,0 +1,83 @@
+"""The tables that every experiment has: its metrics row by row, and where attributes come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from experiments.tables.record import Entry, Number, Table
+from experiments.tables.rows import Row, heading
+from metrics.origins import Share, Source
+
+SHARES = "How often an attribute comes from the content, % of the pairs that differ in it"
+_PAPER_LABEL = {"fd": "FID", "id": "ID", "gram": "Gram"}
+
+Published = Mapping[str, Mapping[str, float]]  # the paper's values by row and metric (experiments.configuration)
+
+
+def main_table(title: str, rows: Sequence[Row], paper: Published) -> Table:
+    """A line for each row: every metric, next to it the paper's value where there is one, and the number of pairs."""
+    lines = []
+    for row in rows:
+        line: dict[str, Entry] = {"row": row.name}
+        for name, estimate in row.estimates.items():
+            line[heading(row.metrics[name])] = Number.of(estimate, sd=row.deviation(name))
+            if any(name in values for values in paper.values()):
+                line[f"paper {_PAPER_LABEL[name]}"] = Number(paper.get(row.name, {}).get(name), form="g")
+        lines.append(line | {"n": Number.whole(row.pairs)})
+    return Table.of(title, lines)
+
+
+def numbers(rows: Sequence[Row], paper: Published) -> pd.DataFrame:
+    """The same in full precision, as STEM.csv holds it: a line for each row with its swept values and its cells.
+
+    With several seeds the value is the mean over them, and METRIC_sd their standard deviation.
+    """
+    lines = []
+    for row in rows:
+        line: dict[str, Any] = {"row": row.name, **row.values}  # Any: whatever a swept setting holds
+        for name, estimate in row.estimates.items():
+            line |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            if len(row.cells) > 1:
+                line[f"{name}_sd"] = row.deviation(name)
+            line[f"{name}_n"] = estimate.n
+            if paper:
+                line[f"{name}_paper"] = paper.get(row.name, {}).get(name)
+        lines.append(line | {"cell": " ".join(cell.name for cell in row.cells)})
+    return pd.DataFrame(lines)
+
+
+def shares_table(rows: Sequence[Row], users: Mapping[str, float]) -> Table:
+    """How often each attribute comes from the content, in per cent: a line for each generated row.
+
+    By the truth where the domain knows it, and for the last row by CLIP (14) as well; by CLIP alone elsewhere. Only
+    pairs that differ in an attribute count for it: the lines n.
+
+    Args:
+        users: the answers of the paper's users, in per cent, by attribute.
+    """
+
+    def line(name: str, shares: Mapping[str, Share], n: bool = False) -> dict[str, Entry]:
+        found = {name: shares[name] for name in users}
+        return {"row": name, **{name: Number.whole(s.n) if n else percent(s) for name, s in found.items()}}
+
+    last = rows[-1]
+    clip, truth = shares_of(last, "clip"), shares_of(last, "truth")
+    lines = [line(row.name, shares_of(row, "truth" if truth else "clip")) for row in rows]
+    lines.append(line("n", truth or clip, n=True))
+    if truth:
+        lines += [line(f"{last.name}, by CLIP", clip), line("n, by CLIP", clip, n=True)]
+    lines.append({"row": "paper's users", **{name: Number.whole(share) for name, share in users.items()}})
+    return Table.of(SHARES, lines)
+
+
+def shares_of(row: Row, source: Source) -> dict[str, Share]:
+    """A row's shares by attribute, as one source sees them."""
+    return {share.attribute: share for share in row.shares if share.source == source}
+
+
+def percent(share: Share) -> Number:
+    """A share in per cent, without its interval."""
+    return Number.whole(None if share.estimate is None else share.estimate.value, 100)

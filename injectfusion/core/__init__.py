@@ -1,0 +1,1 @@
+"""Shared by all packages, none of which it imports: errors, files, images, devices, checkpoints, assets, progress."""

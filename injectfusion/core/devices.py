@@ -1,0 +1,23 @@
+"""Torch devices by name, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import torch
+
+from injectfusion.core.errors import UserError
+
+
+def resolve_device(name: str) -> str:
+    """A torch device by name; `auto` is the GPU where there is one.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros((), device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name} is not there ({reason}); use cpu or auto") from error
+    return name

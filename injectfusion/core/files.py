@@ -1,0 +1,129 @@
+"""Files that appear whole or not at all, that are verified when read, and that one process at a time may hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from injectfusion.core.errors import UserError
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file next to `path`, then put it in place. Nothing is left when it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, atomically."""
+    write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON values (hence `Any`), atomically. NaN is a ValueError."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal; computed once per process for a file that does not change."""
+    stat = path.stat()
+    return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _file_sha256(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(*parts: Any) -> str:
+    """sha256 of tensors (bytes, type and shape) and JSON values (hence `Any`), in hexadecimal."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            part = part.detach().cpu().contiguous()
+            sha.update(f"{part.dtype}{tuple(part.shape)}".encode())
+            sha.update(part.reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            sha.update(json.dumps(part, sort_keys=True).encode())
+    return sha.hexdigest()
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors, each with its digest."""
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    digests = {name: digest(tensor) for name, tensor in tensors.items()}
+    write_atomic(path, lambda p: save_file(tensors, p, metadata=digests))
+
+
+def read_tensors(path: Path, names: tuple[str, ...]) -> dict[str, Tensor] | None:
+    """The named tensors of a file of `write_tensors`; None if it is missing, damaged, or does not verify."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in names}
+            digests = file.metadata()
+    except (FileNotFoundError, SafetensorError):
+        return None
+    return tensors if all(digest(tensors[name]) == digests.get(name) for name in names) else None
+
+
+@contextmanager
+def lock(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file, and yield whether it is held: False where another process holds it and `wait` is False.
+
+    The lock belongs to the operating system: it vanishes with the process that holds it, however that ends.
+
+    Raises:
+        UserError: the file cannot be created or locked.
+    """
+    file = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a process that was killed
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file.acquire(blocking=wait)
+    except Timeout:
+        held = False
+    except OSError as error:
+        reason = f"cannot be locked ({error.strerror})"
+        raise UserError(f"{path} {reason}; choose a folder that can be written and locked with outputs=") from error
+    else:
+        held = True
+    try:
+        yield held
+    finally:
+        if held:
+            file.release()
+
+
+def require_writable(folder: Path, key: str) -> None:
+    """Create the folder and check that files can be written into it.
+
+    Args:
+        key: of the configuration, which the message names.
+    Raises:
+        UserError: it cannot be created or written.
+    """
+    probe = folder / f".probe-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror})"
+        raise UserError(f"{key}={folder} {reason}; choose another folder with {key}=") from error

@@ -1,0 +1,113 @@
+"""What the full-size encoders share: one network from one asset file, verified at once and built when first used."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from injectfusion.core.assets import Asset, verified
+from injectfusion.core.checkpoints import difference
+from injectfusion.core.errors import UserError
+from injectfusion.core.files import file_sha256
+from metrics.encoders.base import Provenance
+
+# A tensor that only this network has, to say which network a wrong file holds.
+TELLTALES = {
+    "features.34.weight": "VGG19",
+    "output_layer.3.weight": "IR-SE50",
+    "repeat_1.0.branch0.conv.weight": "InceptionResnetV1",
+    "visual.conv1.weight": "CLIP",
+    "time_embed.0.weight": "an ADM diffusion network",
+    "temb.dense.0.weight": "a DDPM diffusion network",
+}
+
+
+class AssetEncoder:
+    """An encoder whose network comes from an asset.
+
+    Args:
+        asset: file of the network.
+        folder: of the assets.
+        name, version, input_size, resize, crop, extra: as in `Provenance`.
+    Raises:
+        UserError: a package of the extra `celebahq` is not installed; what `verified` raises.
+    """
+
+    packages: tuple[str, ...] = ()  # that it imports and the extra `celebahq` installs
+
+    def __init__(
+        self,
+        asset: Asset,
+        folder: str | Path,
+        device: str,
+        *,
+        name: str,
+        version: str,
+        input_size: int,
+        resize: str,
+        crop: str = "none",
+        **extra: Any,
+    ) -> None:
+        for package in self.packages:
+            if find_spec(package) is None:
+                raise UserError(f"{name} needs the package {package}: pip install -e '.[celebahq]'")
+        self.path = verified(asset, Path(folder))
+        self.device = device
+        self.provenance = Provenance(name, version, self._sha256(), input_size, resize, crop, extra)
+
+    @cached_property
+    def module(self) -> Any:  # Any: each network has methods of its own
+        """The network in evaluation mode. Raises UserError where the file holds something else."""
+        return self._build().eval().to(self.device)
+
+    def _build(self) -> nn.Module:
+        raise NotImplementedError
+
+    def _sha256(self) -> str:
+        return file_sha256(self.path)
+
+
+def load_weights(network: str, build: Callable[[], nn.Module], state: Mapping[str, Tensor], path: Path) -> nn.Module:
+    """Build a network with a state dict, in float32. Strict: nothing missing, nothing left over.
+
+    Args:
+        network: its name.
+        path: of the file, for errors.
+    Raises:
+        UserError: the state dict is that of another network; names it where it is a known one.
+    """
+    with torch.device("meta"):
+        module = build()
+    if differs := difference(_shapes(state), _shapes(module.state_dict())):
+        like = [name for telltale, name in TELLTALES.items() if telltale in state and name != network]
+        raise UserError(f"{path} is not {network}: {differs}" + "".join(f"; it looks like {name}" for name in like))
+    module.load_state_dict(state, assign=True)  # without a second copy of the weights
+    return module.float()
+
+
+@contextmanager
+def reading(path: Path, network: str) -> Iterator[None]:
+    """Turn what a library raises on a wrong file into a UserError.
+
+    Hides TorchScript's advice to use another format: these files come from elsewhere.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            yield
+        except Exception as error:  # every kind of wrong file fails in its own way
+            reason = (str(error).strip().splitlines() or [""])[0][:200]
+            raise UserError(f"{path} is not {network}, or is damaged ({type(error).__name__}: {reason})") from error
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    # Batch counters change no output, and old files do not have them.
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith("num_batches_tracked")}

@@ -1,0 +1,270 @@
+"""Numbers over pairs with their bootstrap intervals: one implementation for all tables, curves and verdicts.
+
+Every statistic here is a function of how often each pair is drawn. Rows of equal n, resamples and seed are resampled
+alike, so the difference of their replicates is the paired bootstrap of their difference: it needs the two estimates
+and no images.
+
+An interval says how a number would vary had other pairs of the same count been drawn. It does not say how the number
+would change with more pairs: a Fréchet distance also falls with n, so only rows of equal n compare.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from injectfusion.core.errors import UserError
+
+QUANTILES = (0.025, 0.975)  # of a 95 % interval
+
+Direction = Literal["lower", "higher"]
+Outcome = Literal["holds", "does not hold", "within noise"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number is and what it was computed with.
+
+    Attributes:
+        name: the key in files and configurations, e.g. "fd".
+        label: the heading in tables, e.g. "FD (procfaces)".
+        version: raised whenever the same images would give another number.
+        direction: which way is better.
+        computed_with: provenance of the encoders and all settings, as JSON values (hence `Any`).
+    """
+
+    name: str
+    label: str
+    version: int
+    direction: Direction
+    computed_with: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Replicated:
+    """A statistic, or a curve of S statistics, with its bootstrap replicates.
+
+    Attributes:
+        values: () or (S,) float64, over all n pairs.
+        replicates: (R,) or (R, S) float64, on each resample of the pairs; `seed` decides which pairs those draw.
+        centered: is the interval centered on the value? (`Bootstrap.statistic` says why.)
+    """
+
+    values: np.ndarray
+    replicates: np.ndarray
+    n: int
+    seed: int
+    centered: bool = True
+
+    @cached_property
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """Low and high end of the 95 % interval, each of the shape of `values`."""
+        shift = self.values - self.replicates.mean(axis=0) if self.centered else 0.0
+        low, high = np.quantile(self.replicates, QUANTILES, axis=0) + shift
+        return low, high
+
+    def __sub__(self, other: Self | float) -> Self:
+        """The difference; of two estimates the paired one. ValueError: they were not resampled alike."""
+        return self._with(other, operator.sub)
+
+    def __truediv__(self, other: Self | float) -> Self:
+        """The ratio, as `__sub__`."""
+        return self._with(other, operator.truediv)
+
+    def __abs__(self) -> Self:
+        return type(self)(np.abs(self.values), np.abs(self.replicates), self.n, self.seed)
+
+    def _with(self, other: Self | float, combine: Callable[[np.ndarray, Any], np.ndarray]) -> Self:
+        if not isinstance(other, Replicated):
+            values, replicates = combine(self.values, other), combine(self.replicates, other)
+            return type(self)(values, replicates, self.n, self.seed, self.centered)
+        self.require_alike(other)
+        values, replicates = combine(self.values, other.values), combine(self.replicates, other.replicates)
+        return type(self)(values, replicates, self.n, self.seed)
+
+    def require_alike(self, other: Replicated) -> None:
+        """ValueError: the two were not resampled alike."""
+        if (self.n, self.seed, len(self.replicates)) != (other.n, other.seed, len(other.replicates)):
+            raise ValueError("a paired comparison needs equal n, seed and number of resamples")
+
+
+class Estimate(Replicated):
+    """One number over n pairs with its 95 % interval."""
+
+    @property
+    def value(self) -> float:
+        return float(self.values)
+
+    @property
+    def low(self) -> float:
+        return float(self.interval[0])
+
+    @property
+    def high(self) -> float:
+        return float(self.interval[1])
+
+    def judged(self, expected: Direction) -> Outcome:
+        """Is it below 0 ("lower") or above 0 ("higher"), as claimed? Within noise if the interval holds 0."""
+        if not (self.high < 0 or self.low > 0):  # also where a ratio is not finite
+            return "within noise"
+        return "holds" if (self.high < 0) == (expected == "lower") else "does not hold"
+
+    def judged_equal(self, margin: float) -> Outcome:
+        """Equivalence: is it 0 to within a margin? It holds where the whole interval lies within the margin."""
+        if -margin <= self.low and self.high <= margin:
+            return "holds"
+        return "does not hold" if self.low > margin or self.high < -margin else "within noise"
+
+    def record(self) -> dict[str, Any]:
+        """All of it as JSON values, for `from_record`."""
+        return {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "n": self.n,
+            "seed": self.seed,
+            "centered": self.centered,
+            "replicates": self.replicates.tolist(),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        values, replicates = np.float64(record["value"]), np.array(record["replicates"])
+        return cls(np.asarray(values), replicates, record["n"], record["seed"], record["centered"])
+
+
+class Curve(Replicated):
+    """S numbers over the same n pairs, along timesteps or a swept setting."""
+
+    @classmethod
+    def of(cls, points: Sequence[Estimate]) -> Self:
+        """The curve through some estimates. ValueError: they were not resampled alike."""
+        first = points[0]
+        for point in points[1:]:
+            first.require_alike(point)
+        values = np.array([point.value for point in points])
+        replicates = np.stack([point.replicates for point in points], axis=1)
+        return cls(values, replicates, first.n, first.seed)
+
+    def __getitem__(self, index: int) -> Estimate:
+        return Estimate(self.values[index], self.replicates[:, index], self.n, self.seed, self.centered)
+
+    def where(self, kept: Sequence[bool] | np.ndarray) -> Curve:
+        """The points that are kept."""
+        mask = np.asarray(kept, dtype=bool)
+        return Curve(self.values[mask], self.replicates[:, mask], self.n, self.seed, self.centered)
+
+    def mean(self) -> Estimate:
+        """Mean over the points."""
+        return Estimate(self.values.mean(axis=-1), self.replicates.mean(axis=-1), self.n, self.seed)
+
+    def slope(self, positions: Sequence[float]) -> Estimate:
+        """Slope of the least-squares line over positions, which are not all equal."""
+        x = np.array(positions, dtype=np.float64)
+        weights = (x - x.mean()) / np.square(x - x.mean()).sum()
+        return Estimate(self.values @ weights, self.replicates @ weights, self.n, self.seed)
+
+    def change(self, positions: Sequence[float]) -> Estimate:
+        """How much it rises along a sweep: the least-squares line's change from the first position to the last."""
+        slope, length = self.slope(positions), max(positions) - min(positions)
+        return Estimate(slope.values * length, slope.replicates * length, self.n, self.seed)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Resamples of pairs (Efron 1979).
+
+    Attributes:
+        resamples: their number R, at least 100 for a 95 % interval.
+        seed: decides which pairs they draw; for equal n always the same.
+
+    Raises:
+        UserError: a value outside its range.
+    """
+
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least("resamples", self.resamples, 100, " for a 95 % interval")
+        require_at_least("seed", self.seed, 0)
+
+    def counts(self, n: int) -> Tensor:
+        """How often each of n pairs is drawn: (R, n) float64, rows sum to n."""
+        generator = np.random.default_rng(self.seed)
+        return torch.from_numpy(generator.multinomial(n, np.full(n, 1 / n), size=self.resamples)).double()
+
+    def mean(self, values: np.ndarray, name: str = "a number") -> Estimate:
+        """Mean over pairs, (n,) -> an estimate with its percentile interval.
+
+        Args:
+            name: for messages.
+        Raises:
+            UserError: no pairs, or a value that is not finite.
+        """
+        return Estimate(*self._replicated(_mean_of(values), len(values), name), len(values), self.seed, centered=False)
+
+    def curve(self, values: np.ndarray) -> Curve:
+        """Means over pairs, (n, S) -> a curve of S points. Raises as `mean`."""
+        return Curve(*self._replicated(_mean_of(values), len(values)), len(values), self.seed)
+
+    def statistic(self, statistic: Callable[[Tensor], Tensor], n: int, name: str = "a number") -> Estimate:
+        """A statistic of the whole set of n results, with a centered interval.
+
+        A Fréchet distance rises when results repeat, and a resample repeats about a third of them: its replicates lie
+        above the estimate. They give the spread, not the place: value + (quantiles - mean of the replicates).
+
+        Args:
+            statistic: counts (R, n) -> (R,), e.g. `partial(reference.frechet, features)`.
+            name: for messages.
+        Raises:
+            UserError: no pairs, or a value that is not finite.
+        """
+        return Estimate(*self._replicated(statistic, n, name), n, self.seed)
+
+    def statistics(self, statistic: Callable[[Tensor], Tensor], n: int) -> Curve:
+        """As `statistic`, for S statistics at once: counts (R, n) -> (R, S)."""
+        return Curve(*self._replicated(statistic, n), n, self.seed)
+
+    def _replicated(
+        self, statistic: Callable[[Tensor], Tensor], n: int, name: str = "a number"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if n == 0:
+            raise UserError(f"{name} over no pairs: there is nothing to measure")
+        values = statistic(torch.ones(1, n, dtype=torch.float64)).numpy()[0]
+        replicates = statistic(self.counts(n)).numpy()
+        if not (np.isfinite(values).all() and np.isfinite(replicates).all()):
+            raise UserError(f"{name} over these {n} pairs is not finite: check the images")
+        return values, replicates
+
+
+def require_at_least(name: str, value: object, low: float, why: str = "") -> None:
+    """Refuse a setting that is no number, NaN, or below `low`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
+        raise UserError(f"{name} must be {low} or more{why}, got {value}")
+
+
+def pool(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of one metric over several sets of pairs, as repetitions with other seeds give them.
+
+    The sets share no pairs, so the mean of their replicates gives the spread of the mean.
+
+    Raises:
+        ValueError: they were not resampled alike.
+    """
+    if len(estimates) == 1:
+        return estimates[0]
+    mean = Curve.of(estimates).mean()
+    return Estimate(mean.values, mean.replicates, sum(estimate.n for estimate in estimates), mean.seed)
+
+
+def _mean_of(values: np.ndarray) -> Callable[[Tensor], Tensor]:
+    column = torch.from_numpy(np.array(values, dtype=np.float64, order="C"))
+    return lambda counts: counts @ column / len(column)

@@ -1,0 +1,114 @@
+"""Where the attributes of a result come from: by CLIP, equation (14), and by true attribute values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from injectfusion.core.progress import Track, silent
+from metrics.encoders.base import AttributeReader, ImageTextEncoder, embed
+from metrics.estimates import Bootstrap, Estimate
+
+VERSION = 1
+Source = Literal["clip", "truth"]  # of the values that an origin is decided by
+SOURCES: tuple[Source, ...] = get_args(Source)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often an attribute came from the content.
+
+    Attributes:
+        estimate: in [0, 1], with its percentile interval; None where no pair is kept.
+        n: number of pairs kept, those whose content and original differ in the attribute.
+    """
+
+    source: Source
+    attribute: str
+    estimate: Estimate | None
+    n: int
+
+    def record(self) -> dict[str, str | float | None]:
+        """Without replicates, as JSON values."""
+        share, low, high = (e.value, e.low, e.high) if (e := self.estimate) else (None, None, None)
+        return {
+            "source": self.source,
+            "attribute": self.attribute,
+            "share": share,
+            "low": low,
+            "high": high,
+            "n": self.n,
+        }
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often CLIP and truth name the same origin of an attribute.
+
+    Attributes:
+        value: in [0, 1]; None where no pair is judged by both.
+        n: number of pairs judged by both.
+    """
+
+    attribute: str
+    value: float | None
+    n: int
+
+
+def clip_scores(
+    clip: ImageTextEncoder, images: Tensor, prompts: Mapping[str, str], progress: Track = silent
+) -> np.ndarray:
+    """CS(I, t) = cos(E_img(I), E_txt(t)) of (14): (N, 3, H, W) uint8 -> (N, K) float64, in the order of prompts."""
+    images_embedded = embed(clip.image, images, progress, "CLIP").double()
+    return (images_embedded @ clip.text(list(prompts.values())).double().T).numpy()
+
+
+def read_attributes(reader: AttributeReader, images: Tensor, progress: Track = silent) -> np.ndarray:
+    """(N, 3, H, W) uint8 -> (N, K) float64 values in [0, 1] of `reader.names`; binary ones are rounded to 0 or 1."""
+    values = embed(reader, images, progress, "attributes").double().numpy()
+    return np.where(np.array(reader.binary), values > 0.5, values)
+
+
+def origin(result: np.ndarray, content: np.ndarray, original: np.ndarray, threshold: float) -> np.ndarray:
+    """Where each value of the result comes from: the nearer one of content and original, the rule of (14).
+
+    Args:
+        result, content, original: (N, K) values of K attributes.
+        threshold: tau for CLIP scores, a margin for true values.
+    Returns:
+        (N, K) of "content", "original", or None where |content - original| < threshold: the pair is left out.
+    """
+    nearer = np.abs(result - content) < np.abs(result - original)
+    sources = np.where(nearer, "content", "original").astype(object)
+    sources[np.abs(content - original) < threshold] = None
+    return sources
+
+
+def shares(per_pair: pd.DataFrame, bootstrap: Bootstrap) -> list[Share]:
+    """The share from the content for each column "clip/NAME" and "truth/NAME", which hold origins as `origin` does."""
+    found = []
+    for source in SOURCES:
+        for attribute in _attributes(per_pair, source):
+            kept = (per_pair[f"{source}/{attribute}"].dropna() == "content").to_numpy(dtype=np.float64)
+            found.append(Share(source, attribute, bootstrap.mean(kept) if len(kept) else None, len(kept)))
+    return found
+
+
+def agreements(per_pair: pd.DataFrame) -> list[Agreement]:
+    """The agreement on each attribute that has both a column "clip/NAME" and a column "truth/NAME"."""
+    found = []
+    for attribute in _attributes(per_pair, "clip"):
+        if f"truth/{attribute}" in per_pair:
+            both = per_pair[[f"clip/{attribute}", f"truth/{attribute}"]].dropna()
+            same = (both.iloc[:, 0] == both.iloc[:, 1]).mean()
+            found.append(Agreement(attribute, float(same) if len(both) else None, len(both)))
+    return found
+
+
+def _attributes(per_pair: pd.DataFrame, source: Source) -> list[str]:
+    return [str(name).removeprefix(f"{source}/") for name in per_pair.columns if str(name).startswith(f"{source}/")]

@@ -1,0 +1,1 @@
+"""How the four networks of the domain are trained and measured."""

@@ -1,0 +1,198 @@
+"""The store and the latent cache: atomic, content-addressed, verified."""
+
+import math
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from experiments.engine import latents
+from experiments.engine.generation import Generation, PairImages
+from experiments.engine.latents import LatentCache
+from experiments.store import provenance
+from experiments.store.cell import Cell, Store
+from injectfusion.core.errors import UserError
+from injectfusion.core.files import digest, read_tensors, require_writable, write_atomic, write_tensors
+from injectfusion.method import Method
+from injectfusion.sampling import pair_generator
+from metrics.estimates import Estimate, Metric
+from metrics.scoring import Score
+
+SPECIFICATION = {"results": "generated", "method": {"blend": "slerp", "gamma": 0.6}, "pairs": {"n": 3}}
+
+
+@pytest.fixture
+def cell(tmp_path) -> Cell:
+    return Store(tmp_path).cell("slerp", SPECIFICATION)
+
+
+def score(value: float) -> Score:
+    """A score of one metric."""
+    estimate = Estimate(np.array(value), np.full(100, value), 3, 0)
+    metric = Metric("id", "ID", 1, "higher", {})
+    return Score(
+        pd.DataFrame({"identity": [value]}), {"id": metric}, {"id": estimate}, [], [], {}, torch.zeros(3, 1), {}
+    )
+
+
+def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("before")
+
+    def fails(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, fails)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_digest_depends_on_shape_type_and_content():
+    zeros = torch.zeros(4)
+    assert len({digest(zeros), digest(zeros.reshape(2, 2)), digest(zeros.int()), digest(zeros + 1)}) == 4
+    assert digest(zeros) == digest(torch.zeros(4))
+
+
+def test_damaged_tensors_do_not_verify(tmp_path):
+    path = tmp_path / "entry.safetensors"
+    write_tensors(path, {"a": torch.arange(100.0)})
+    assert torch.equal(read_tensors(path, ("a",))["a"], torch.arange(100.0))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert read_tensors(path, ("a",)) is None
+    path.write_bytes(content[:50])
+    assert read_tensors(path, ("a",)) is None
+    path.unlink()
+    assert read_tensors(path, ("a",)) is None
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="results="):
+        require_writable(tmp_path / "file", "results")
+
+
+def test_a_cell_is_addressed_by_its_specification(tmp_path, cell):
+    store = Store(tmp_path)
+    assert store.cell("slerp", SPECIFICATION).directory == cell.directory
+    assert store.cell("slerp", {**SPECIFICATION, "steps": 3}).directory != cell.directory
+    assert Cell.at(cell.directory).specification == SPECIFICATION
+
+
+def test_cell_of_another_configuration_is_refused(tmp_path, cell):
+    config = cell.directory / "config.yaml"
+    config.write_text(config.read_text().replace("0.6", "0.7"))
+    with pytest.raises(UserError, match="belongs to another configuration"):
+        Store(tmp_path).cell("slerp", SPECIFICATION)
+
+
+def test_a_cell_is_complete_only_with_its_numbers(tmp_path, cell):
+    images = torch.randint(256, (3, 3, 8, 8), dtype=torch.uint8)
+    cell.save_images(range(3), images)
+    assert torch.equal(cell.images(range(3)), images)
+    assert not cell.has_images(range(4))
+    with pytest.raises(ValueError, match="JSON"):
+        cell.finish(score(math.nan), {})
+    assert not cell.complete
+    with pytest.raises(UserError, match="not complete"):
+        Store(tmp_path).finished(cell.name)
+    cell.finish(score(0.5), {})
+    assert cell.complete
+    assert Store(tmp_path).finished(cell.name).estimates()["id"].value == 0.5
+
+
+def test_rewritten_results_do_not_count_as_uncommitted_but_code_does(tmp_path, monkeypatch):
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    code, table = tmp_path / "code.py", tmp_path / "results" / "table2.md"
+    table.parent.mkdir()
+    code.write_text("x = 1")
+    table.write_text("before")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    table.write_text("after")
+    assert not provenance.provenance("cpu", 0, "run.py")["dirty"]
+    code.write_text("x = 2")
+    assert provenance.provenance("cpu", 0, "run.py")["dirty"]
+
+
+def test_a_pairs_generator_depends_on_seed_and_pair_alone():
+    def draw(seed: int, pair: int) -> float:
+        return torch.rand((), generator=pair_generator(seed, pair)).item()
+
+    assert draw(0, 1) == draw(0, 1)
+    assert len({draw(seed, pair) for seed in range(5) for pair in range(20)}) == 100
+
+
+@pytest.fixture
+def pixels(images):
+    return ((images + 1) * 127.5).round().to(torch.uint8)
+
+
+def make_cache(root, backbone, identity=None, steps=6, source="inversion"):
+    return LatentCache(root, backbone, identity or backbone.identity(), steps, source, "cpu")
+
+
+def filled(root, backbone, images, **changes):
+    cache = make_cache(root, backbone, **changes)
+    cache.fill(images, 4, lambda n: None)
+    return cache
+
+
+def test_latent_cache_computes_once(tmp_path, backbone, pixels, monkeypatch):
+    cache = filled(tmp_path, backbone, pixels)
+    assert cache.features(pixels).h.shape[:2] == (4, 5)
+    monkeypatch.setattr(latents, "trajectory", None)  # any further computation would fail
+    assert torch.equal(filled(tmp_path, backbone, pixels).latents(pixels), cache.latents(pixels))
+
+
+def test_latent_cache_heals_damaged_entries(tmp_path, backbone, pixels):
+    before = filled(tmp_path, backbone, pixels).latents(pixels)
+    for path in tmp_path.glob("*/*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-10])
+    assert torch.equal(filled(tmp_path, backbone, pixels).latents(pixels), before)
+
+
+def test_latent_cache_key_holds_pixels_backbone_and_settings(tmp_path, backbone, pixels):
+    filled(tmp_path, backbone, pixels)
+    assert len(set(tmp_path.glob("*/*.safetensors"))) == 4
+    for changes in ({"steps": 7}, {"source": "reverse"}, {"identity": "other"}):
+        filled(tmp_path, backbone, pixels, **changes)
+    filled(tmp_path, backbone, pixels.flip(-1))
+    assert len(set(tmp_path.glob("*/*.safetensors"))) == 20
+
+
+def fill(tmp_path, backbone, pixels, cell, method, batch=2):
+    pairs = PairImages(pixels, content_indices=(0, 1, 2, 3), original_indices=(1, 2, 3, 0))
+    cache = filled(tmp_path / "latents", backbone, pixels)
+    Generation(backbone, pairs, cache, 6, 0, batch, "cpu").fill(cell, method, False, lambda n: None)
+
+
+def test_generation_resumes_whole_batches_and_agrees_across_batch_sizes(tmp_path, backbone, pixels):
+    cells = {batch: Store(tmp_path).cell(f"batch{batch}", SPECIFICATION) for batch in (1, 2, 4)}
+    for batch, cell in cells.items():
+        fill(tmp_path, backbone, pixels, cell, Method(), batch)
+    whole = cells[4].images(range(4))
+    for cell in cells.values():
+        assert (cell.images(range(4)).int() - whole.int()).abs().max() <= 1
+    before = cells[2].images(range(4))
+    cells[2].image_path(1).unlink()
+    fill(tmp_path, backbone, pixels, cells[2], Method())
+    assert torch.equal(cells[2].images(range(4)), before)
+
+
+def test_a_result_that_is_not_finite_is_an_error(tmp_path, backbone, pixels, cell):
+    method = Method(blend=lambda original, content, gamma: original * math.nan, omega=0)
+    with pytest.raises(UserError, match="pair 0 is not finite"):
+        fill(tmp_path, backbone, pixels, cell, method)
+    assert not cell.has_images([0])

@@ -1,0 +1,273 @@
+"""Weights & Biases: what runs and the workspace are given, with a fake of wandb's API; and wandb itself, offline."""
+
+import json
+import select
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import wandb
+import wandb_workspaces.workspaces as ws
+from made_up import METRICS, make_cell, make_row, settings, sweep
+
+from experiments import dashboard
+from experiments.outlets.wandb import Board, WandbTracker
+from experiments.outlets.workspace_view import save, workspace
+from experiments.store.cell import Store
+from experiments.tables.publish import Result, publish
+from experiments.tables.record import Record
+from experiments.tables.rows import Row
+from injectfusion.core.errors import UserError
+
+AXES = {"method.t_edit": "method/t_edit", "scale.steps": "scale/steps"}  # W&B's key by setting
+NUMBERS = {f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")}
+
+
+class FakeRun(MagicMock):
+    """A run as W&B would have it, with what was logged."""
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return [call.args[0] for call in self.log.call_args_list]
+
+    @property
+    def steps(self) -> dict[str, str | None]:
+        """Step axis by metric."""
+        return {call.args[0]: call.kwargs.get("step_metric") for call in self.define_metric.call_args_list}
+
+
+def fake_run(resumed: bool = False, **summary: Any) -> FakeRun:
+    run = FakeRun(resumed=resumed, summary=summary)
+    run.__enter__.return_value = run
+    run.__exit__.return_value = None
+    return run
+
+
+@pytest.fixture
+def runs(monkeypatch) -> dict[str, FakeRun]:
+    """Logged in; the runs that were made, by name, with the options of `wandb.init`."""
+    made: dict[str, FakeRun] = {}
+
+    def init(**options: Any) -> FakeRun:
+        assert options["name"] not in made
+        made[options["name"]] = run = fake_run()
+        run.options = options
+        return run
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb, "setup", lambda: SimpleNamespace(settings=SimpleNamespace(mode="online")))
+    monkeypatch.setattr(wandb, "login", lambda **options: True)
+    return made
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "outputs")
+
+
+@pytest.fixture
+def rows(store) -> list[Row]:
+    """Two points of a sweep, the later one first, and a floor."""
+    return [*sweep(store, {0.5: 0.1, 0.1: 0.9}), make_row(store, "contents")]
+
+
+def published(store: Store, rows: list[Row], name: str = "gamma", axes: tuple[str, ...] = ("method.gamma",)) -> Record:
+    return publish(Result(settings(store, name=name, title=f"The {name}"), rows, [], axes))
+
+
+def tracker(store: Store, project: str = "p") -> WandbTracker:
+    return WandbTracker(project, None, str(store.outputs))
+
+
+def test_a_cell_is_a_run(store, rows, runs):
+    (cell,) = rows[0].cells
+    tracker(store).cell("gamma", rows[0])
+    run = runs["gamma=0.5"]
+    assert [run.options[key] for key in ("project", "group", "job_type")] == ["p", "gamma", "cell"]
+    assert run.options["config"].items() >= {**cell.specification, "cell": cell.name}.items()
+    assert run.options["config"]["provenance"]["commit"] == "abc"
+    line, media = run.history
+    assert line.keys() == {"method/gamma", *NUMBERS}
+    assert (line["method/gamma"], line["id"]) == (0.5, cell.estimates()["id"].value)
+    assert {run.steps[name] for name in NUMBERS} == {"method/gamma"}
+    assert media["per_pair"].columns[:2] == ["pair", "identity"]
+    assert media["per_pair"].data[0][:2] == ["00000", 0.5]
+    assert run.summary["complete"] is True
+
+
+def test_the_step_axis_is_what_is_swept_and_each_seed_is_a_run(store, runs):
+    cells = tuple(make_cell(store, "s", method={"gamma": 0.6, "t_edit": 400}, seed=seed) for seed in (0, 1))
+    for axis in AXES:
+        tracker(store, axis).cell(axis, Row(axis, cells, "slerp", {axis: 400}))
+    tracker(store).cell("table2", make_row(store, "contents"))
+    swept = {
+        f"{axis}, seed {seed}": axis.replace(".", "/") for axis in ("method.t_edit", "scale.steps") for seed in (0, 1)
+    }
+    assert {name: run.steps["fd"] for name, run in runs.items()} == swept | {"contents": None}
+
+
+def test_a_finished_sweep_is_a_run_with_curves_typed_tables_figures_and_grid(store, rows, runs, capsys):
+    record = published(store, rows)
+    tracker(store).result(record, store.outputs.parent / "results")
+    assert capsys.readouterr().out == "W&B: gamma is in p\n"
+    run, board = runs["gamma"], Board.of(record, store)
+    assert (run.options["id"], run.options["job_type"]) == (board.run_id, "tables")
+    assert run.options["config"]["command"] == "python run.py experiment=gamma"
+    *history, media = run.history
+    assert history == board.history
+    assert [(line["method/gamma"], line.keys() - {"method/gamma"}) for line in history] == [
+        (gamma, {f"gamma/{name}/slerp" for name in METRICS}) for gamma in (0.1, 0.5)
+    ]
+    assert run.steps["gamma/fd/slerp"] == "method/gamma"
+    assert media.keys() == {*board.tables, *board.figures, board.grid}
+    table = media["gamma/tables/The_gamma"]
+    assert table.columns[:5] == ["row", "FD ↓", "FD ↓ low", "FD ↓ high", "KID ↓"]
+    fd = record.tables[0].lines[0][1]
+    assert table.data[0][:4] == ["gamma=0.5", fd.value, fd.low, fd.high]
+    assert isinstance(media[board.grid], wandb.Image)
+
+
+def test_a_plain_table_has_bars_and_two_axes_a_curve_for_each_value_of_the_second(store):
+    plain = [make_row(store, name, {"fd": 0.5}) for name in ("slerp", "contents")]
+    bars = Board.of(published(store, plain, "table2", ()), store)
+    assert (bars.axis, len(bars.history)) == (None, 1)
+    assert bars.plots["fd"] == ("FD ↓", ["table2/fd/slerp", "table2/fd/contents"])
+    grid = [
+        Row(f"{gamma} {omega}", (make_cell(store, f"g{gamma}w{omega}"),), "slerp", {"gamma": gamma, "omega": omega})
+        for gamma in (0, 1)
+        for omega in (0, 0.3)
+    ]
+    curves = Board.of(published(store, grid, axes=("gamma", "omega")), store)
+    assert [line["gamma"] for line in curves.history] == [0, 1]
+    assert curves.plots["fd"] == ("FD ↓", ["gamma/fd/slerp_omega_0", "gamma/fd/slerp_omega_0_3"])
+
+
+def test_long_names_make_short_and_different_keys(store, rows):
+    record = published(store, rows)
+    stems = [f"table2__method.omega=0.1,method.t_edit=500,scale.pairs={n}" for n in (64, 128)]
+    grids = [Board.of(replace(record, stem=stem), store).grid for stem in stems]
+    assert grids[0] != grids[1]
+    assert all(len(grid) <= 60 for grid in grids)
+
+
+def test_nothing_is_logged_twice_into_a_project(store, rows, runs):
+    record, results = published(store, rows), store.outputs.parent / "results"
+    for project, made in (("p", 4), ("p", 0), ("other", 4)):
+        runs.clear()
+        for row in rows:
+            tracker(store, project).cell("gamma", row)
+        tracker(store, project).result(record, results)
+        assert len(runs) == made
+    runs.clear()
+    tracker(store).result(replace(record, command="another"), results)
+    assert len(runs) == 1  # another result is another run
+
+
+@pytest.mark.parametrize(("summary", "logged"), [({"complete": True}, 0), ({"fd": 1.0}, 2)])
+def test_what_w_and_b_has_complete_is_left_alone(store, rows, runs, monkeypatch, summary, logged):
+    run = fake_run(resumed=True, **summary)
+    monkeypatch.setattr(wandb, "init", lambda **options: run)
+    tracker(store).cell("gamma", rows[0])
+    assert len(run.history) == logged
+    assert run.summary["complete"] is True
+
+
+def test_a_refused_run_is_one_line_and_can_be_sent_again(store, rows, runs, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(wandb, "init", lambda **options: (_ for _ in ()).throw(wandb.Error("no such entity\nmore")))
+        with pytest.raises(UserError, match=r"gamma=0\.5 \(no such entity\).*experiments\.dashboard"):
+            tracker(store).cell("gamma", rows[0])
+    tracker(store).cell("gamma", rows[0])
+    assert "gamma=0.5" in runs
+
+
+def test_logged_out_nothing_is_asked_and_nothing_sent(store, rows, logged_out, capfd, monkeypatch):
+    """wandb itself: runs are written below the store; disabled, none is, nor noted as logged."""
+    monkeypatch.setattr("builtins.input", lambda *prompt: pytest.fail("asked"))
+    with monkeypatch.context() as disabled:
+        disabled.setenv("WANDB_MODE", "disabled")
+        tracker(store).cell("gamma", rows[0])
+        wandb.teardown()
+    offline = tracker(store)
+    assert (offline.online, offline.unsent) == (False, [])
+    offline.cell("gamma", rows[0])
+    offline.result(published(store, rows), store.outputs.parent / "results")
+    wandb.teardown()
+    assert len(offline.unsent) == 2
+    assert select.select([logged_out], [], [], 0)[0] == []
+    says = f"W&B: gamma is in {store.wandb}; `wandb sync {store.wandb}` sends what is not sent yet\n"
+    assert capfd.readouterr().out == says
+    (sent,) = offline.unsent[0].glob("*.wandb")
+    Path(f"{sent}.synced").touch()  # as `wandb sync` does
+    assert len(offline.unsent) == 1
+
+
+def test_the_dashboard_sends_what_an_experiment_would_have_sent(store, rows, runs, monkeypatch, capsys, tmp_path):
+    saved = []
+    monkeypatch.setattr(dashboard, "save", lambda view, memory: saved.append(view) or "https://w")
+    published(store, rows)
+    elsewhere = Store(tmp_path / "elsewhere")
+    published(elsewhere, [make_row(elsewhere, "gone"), make_row(elsewhere, "other")], "layer", ())
+    arguments = ["--results", str(tmp_path / "results"), "--outputs", str(store.outputs), "--project", "p"]
+    dashboard.main(arguments)
+    assert {(run.options["group"], name) for name, run in runs.items()} == {
+        ("gamma", name) for name in ("gamma", *(row.name for row in rows))
+    }
+    _, left_out, workspace_saved = capsys.readouterr().out.splitlines()
+    assert left_out.startswith("left out: layer.json: cell gone-")
+    assert left_out.endswith("; `python run.py experiment=layer` makes it")
+    assert workspace_saved == "W&B: workspace https://w"
+    assert [section.name for section in saved[0].sections] == ["The gamma"]
+    with pytest.raises(UserError, match="no result"):
+        dashboard.send(tmp_path / "results", Store(tmp_path / "nothing"), "p", None)
+
+
+def test_the_workspace_has_a_section_for_each_experiment(store, rows):
+    plain = [make_row(store, name) for name in ("slerp", "lerp")]
+    boards = [Board.of(record, store) for record in (published(store, rows), published(store, plain, "table2", ()))]
+    spec = json.loads(workspace(boards, "p", "me")._to_model().spec.model_dump_json(by_alias=True))["section"]
+    sections = spec["panelBankConfig"]["sections"]
+    assert [section["name"] for section in sections] == ["The gamma", "The table2"]
+    for section, board, kind in zip(sections, boards, ("Run History Line Plot", "Bar Chart"), strict=True):
+        panels = [(panel["viewType"], panel["config"]) for panel in section["panels"]]
+        tables = ["Weave"] * len(board.tables)
+        assert [view for view, _ in panels] == [kind] * 4 + tables + ["Media Browser"] * 2
+        assert panels[0][1]["metrics"] == board.plots["fd"][1]
+        shown = [config["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"] for _, config in panels[4:-2]]
+        assert shown == list(board.tables)
+        assert [config["mediaKeys"] for _, config in panels[-2:]] == [list(board.figures), [board.grid]]
+    (runset,) = spec["runSets"]
+    assert runset["filters"]["filters"][0]["value"] == [board.run_id for board in boards]
+
+
+def test_a_saved_workspace_replaces_the_one_before(tmp_path, monkeypatch):
+    saved = []
+
+    def save_view(view: ws.Workspace) -> ws.Workspace:
+        view._internal_name = view._internal_name or f"nw-view{len(saved)}-v"
+        saved.append((view._internal_name, view.project))
+        return view
+
+    def from_url(url: str) -> ws.Workspace:
+        before = ws.Workspace(entity="me", project="p")
+        before._internal_name = f"nw-{url.partition('nw=')[2]}-v"
+        return before
+
+    monkeypatch.setattr(ws.Workspace, "save", save_view)
+    monkeypatch.setattr(ws.Workspace, "url", property(lambda v: f"https://w/me/p?nw={v._internal_name[3:-2]}"))
+    monkeypatch.setattr(ws.Workspace, "from_url", staticmethod(from_url))
+    for project in ("p", "p", "q"):
+        save(ws.Workspace(entity="me", project=project), tmp_path / "workspace")
+    assert saved == [("nw-view0-v", "p"), ("nw-view0-v", "p"), ("nw-view2-v", "q")]
+
+
+@pytest.mark.parametrize("module", ["wandb", "wandb_workspaces.workspaces"])
+def test_a_package_that_is_not_installed_is_named(store, rows, runs, monkeypatch, module):
+    published(store, rows)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=r"pip install -e '\.\[wandb\]'"):
+        dashboard.send(store.outputs.parent / "results", store, "p", None)

@@ -1,0 +1,142 @@
+"""The latent backbone, on a tiny random pipeline."""
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+from injectfusion.backbones.stable_diffusion import StableDiffusion
+from injectfusion.core.errors import UserError
+from injectfusion.hspace import replace
+from injectfusion.method import Method
+from injectfusion.sampling import generate, reverse
+from injectfusion.schedule import timesteps
+
+PROMPTS = ["a realistic photo of a woman.", "8k, wallpaper car"]
+STEPS = 6
+
+
+def tokenizer():
+    """CLIP's, with single letters for a vocabulary."""
+    letters = [chr(code) for code in range(33, 127)]
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    return transformers.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16)
+
+
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
+def pipeline(request):
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16, attention_head_dim=2, norm_num_groups=8, use_linear_projection=True,
+    )  # fmt: skip
+    vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4)
+    text = transformers.CLIPTextModel(
+        transformers.CLIPTextConfig(
+            vocab_size=190, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+            max_position_embeddings=16, bos_token_id=0, eos_token_id=1,
+        )
+    )  # fmt: skip
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=request.param,
+        clip_sample=False, set_alpha_to_one=True,
+    )  # fmt: skip
+    pipeline = StableDiffusionPipeline(
+        vae=vae, text_encoder=text.eval(), tokenizer=tokenizer(), unet=unet.eval(), scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture
+def model(pipeline):
+    return StableDiffusion(pipeline)
+
+
+@pytest.fixture
+def noise(model):
+    return model.noise([torch.Generator().manual_seed(i) for i in range(2)])
+
+
+def test_plain_generation_is_ddim_under_guidance(pipeline, model, noise):
+    """The whole U-Net at once, both branches by hand."""
+    velocity = pipeline.scheduler.config.prediction_type == "v_prediction"
+    alpha = [*pipeline.scheduler.alphas_cumprod.tolist(), 1.0]  # [-1] is the clean image
+    with torch.no_grad():
+        positive, negative = pipeline.encode_prompt(PROMPTS, pipeline.device, 1, True)
+        x = noise
+        for t, t_prev in pairwise([*reversed(timesteps(STEPS)), -1]):
+            without, with_prompt = (pipeline.unet(x, t, text).sample for text in (negative, positive))
+            guided = without + 9 * (with_prompt - without)
+            a_t, a_prev = alpha[t], alpha[t_prev]
+            eps = a_t**0.5 * guided + (1 - a_t) ** 0.5 * x if velocity else guided
+            x_0 = (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5
+            x = a_prev**0.5 * x_0 + (1 - a_prev) ** 0.5 * eps
+    torch.testing.assert_close(generate(model.prompted(PROMPTS), noise, STEPS), x, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("inject", ["conditional", "unconditional", "both"])
+def test_own_content_changes_nothing(model, noise, inject):
+    backbone = model.prompted(PROMPTS, inject=inject)
+    content = reverse(backbone, noise, STEPS)
+    plain = generate(backbone, noise, STEPS)
+    # Asyrp with h(c) = h(o) is the plain step.
+    injected = generate(backbone, noise, STEPS, Method(blend=replace, omega=0, t_boost=0), content)
+    torch.testing.assert_close(injected, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_the_branch_decides_what_is_injected(model, noise):
+    """Without guidance (scale 1) the branch without prompt has no weight: injecting there changes nothing."""
+    results = {}
+    for inject in ("conditional", "unconditional", "both"):
+        backbone = model.prompted(PROMPTS, guidance=1.0, inject=inject)
+        content = reverse(backbone, noise.flip(0), STEPS)
+        results[inject] = generate(backbone, noise, STEPS, Method(omega=0, t_boost=0), content)
+    plain = generate(model.prompted(PROMPTS, guidance=1.0), noise, STEPS)
+    torch.testing.assert_close(results["unconditional"], plain)
+    torch.testing.assert_close(results["conditional"], results["both"])
+    assert not torch.allclose(results["conditional"], plain, atol=1e-3)
+
+
+def test_an_image_does_not_depend_on_its_batch(model, noise):
+    def inject(which):
+        backbone = model.prompted([PROMPTS[i] for i in which])
+        content = reverse(backbone, noise[which].flip(-1), STEPS)
+        return generate(backbone, noise[which], STEPS, Method(t_boost=0), content)
+
+    torch.testing.assert_close(inject([0, 1])[1:], inject([1]), rtol=1e-3, atol=1e-3)  # guidance amplifies rounding
+
+
+def test_images_identity_and_user_errors(model, noise, tmp_path):
+    images = model.images(noise)
+    assert images.shape == (2, 3, 8, 8) and images.dtype == torch.uint8
+    backbones = [
+        model.prompted(PROMPTS), model.prompted(PROMPTS[::-1]), model.prompted(PROMPTS, guidance=3.0),
+        model.prompted(PROMPTS, inject="both"),
+    ]  # fmt: skip
+    assert len({backbone.identity() for backbone in backbones}) == 4
+    assert model.prompted(PROMPTS).identity() == backbones[0].identity()
+    with pytest.raises(UserError, match="unknown inject 'cond'; did you mean conditional"):
+        model.prompted(PROMPTS, inject="cond")
+    with pytest.raises(UserError, match="cannot load Stable Diffusion from"):
+        StableDiffusion.from_pretrained(str(tmp_path))
+
+
+def test_the_papers_prompts_through_the_command_line(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "model")
+    command = [
+        sys.executable, Path(__file__).parents[2] / "run.py", "experiment=stable_diffusion", "device=cpu",
+        f"experiment.model.source={tmp_path / 'model'}", "scale.steps=3", "method.t_boost=200",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (picture,) = (tmp_path / "results").glob("stable_diffusion__*.png")
+    assert f"written: results/{picture.name}" in done.stdout

@@ -1,0 +1,332 @@
+"""The full-size encoders with random weights: nothing is downloaded."""
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from cleanfid.fid import get_files_features
+from open_clip import image_transform
+from PIL import Image
+from random_assets import Pooled, StandIn, tiny_clip, unpublish, write_assets, write_onnx
+from torch import Tensor, nn
+from torchvision.models import vgg19
+
+from experiments.assets.catalogue import ASSETS
+from injectfusion.core.errors import UserError
+from metrics.encoders import arcface, facenet, faces, inception, openclip, vgg
+from metrics.encoders.alignment import TEMPLATE, FaceDetector, reference_crop, similarity, warp
+from metrics.encoders.arcface import IrSe50, OnnxArcFace
+from metrics.encoders.base import EncoderSuite
+from metrics.encoders.facenet import FaceNet
+from metrics.encoders.inception import Inception
+from metrics.encoders.irse import IRSE50
+from metrics.encoders.openclip import OpenClip
+from metrics.encoders.vgg import GATYS, LAYERS, Vgg19
+
+IDENTITY = {"ir_se50": IrSe50, "onnx": OnnxArcFace, "facenet": FaceNet}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unpublished() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        unpublish(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("assets")
+    write_assets(root, StandIn(), tiny_clip())
+    return root
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    """(3, 3, 96, 96) smooth noise, uint8."""
+    noise = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    return (F.interpolate(noise, size=96, mode="bilinear") * 255).to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def encoders(folder: Path) -> EncoderSuite:
+    return faces.suite("cpu", folder)
+
+
+def test_the_suite(encoders: EncoderSuite) -> None:
+    assert (encoders.frechet_label, encoders.kernel_label, encoders.reader) == ("FID", "KID", None)
+    assert len(encoders.prompts) == 8
+    sizes = {}
+    for encoder in (encoders.features, encoders.gram, encoders.identity, encoders.clip):
+        provenance = encoder.provenance
+        sizes[provenance.name] = provenance.input_size
+        assert len(provenance.weights_sha256) == 64
+        assert provenance.extra["input_range"]
+    assert sizes == {"Inception (clean-fid)": 299, "VGG19": 256, "ArcFace IR-SE50": 112, "CLIP ViT-B-32": 224}
+    assert encoders.gram.provenance.extra["layers"] == list(GATYS)
+
+
+def test_the_suite_takes_other_networks(folder: Path) -> None:
+    identity = partial(OnnxArcFace, alignment="none")  # as Hydra's `_partial_` makes it
+    encoders = faces.suite("cpu", folder, identity=identity, vgg_layers=["conv4_2"])
+    assert encoders.identity.provenance.crop == "none"
+    assert encoders.gram.depth == 1
+
+
+def test_every_asset_has_a_way_to_get_it() -> None:
+    for name, asset in ASSETS.items():
+        assert (asset.url is None) == bool(asset.manual), name
+    large = ASSETS["clip_ViT-L-14"]
+    assert large.sha256 is not None
+    assert large.sha256 in (large.url or "")  # where OpenAI publishes it
+
+
+def test_inception_is_clean_fid_from_file_to_feature(folder: Path, images: Tensor, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    encoder = Inception(folder)
+    features = encoder(images)
+    theirs = get_files_features(paths, encoder.module, num_workers=0, device=torch.device("cpu"), verbose=False)
+    assert features.dtype == torch.float32
+    assert features.shape == (3, encoder.dimension)
+    np.testing.assert_array_equal(features.numpy(), theirs)
+    torch.testing.assert_close(encoder(images[1:2]), features[1:2])
+    gray = torch.full((1, 3, 50, 40), 192, dtype=torch.uint8)
+    torch.testing.assert_close(encoder(gray), torch.full((1, 2048), 0.5))
+
+
+@pytest.mark.parametrize("name", IDENTITY)
+def test_identity_gives_unit_vectors_whatever_the_batch(name: str, folder: Path, images: Tensor) -> None:
+    encoder = IDENTITY[name](folder)
+    vectors = encoder(images)
+    assert vectors.dtype == torch.float32
+    assert vectors.shape == (3, encoder.dimension)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(encoder(images[1:2]), vectors[1:2], atol=1e-4, rtol=0)
+
+
+def test_the_reference_crop() -> None:
+    rows = torch.arange(256).view(1, 1, 256, 1).expand(1, 3, 256, 256)
+    face = reference_crop(rows)
+    assert face.shape == (1, 3, 188, 188)
+    assert face[0, 0, [0, -1], 0].tolist() == [35, 222]
+    assert reference_crop(rows.mT)[0, 0, 0, [0, -1]].tolist() == [32, 219]
+    assert reference_crop(torch.zeros(3, 512, 1024)).shape == (3, 376, 752)
+    assert reference_crop(torch.zeros(3, 64, 64)).shape == (3, 47, 47)
+
+
+def test_ir_se50_sees_the_reference_crop(folder: Path) -> None:
+    images = torch.randint(0, 256, (1, 3, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    encoder = IrSe50(folder)
+    seen = F.adaptive_avg_pool2d(images[:, :, 35:223, 32:220].float() / 127.5 - 1, 112)
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(images), encoder.module(seen))
+
+
+def test_ir_se50_has_the_published_names() -> None:
+    with torch.device("meta"):
+        state = IRSE50().state_dict()
+    assert sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point()) == pytest.approx(
+        43.8e6, rel=0.01
+    )
+    assert state["body.3.shortcut_layer.0.weight"].shape == (128, 64, 1, 1)
+    assert state["body.23.res_layer.5.fc1.weight"].shape == (32, 512, 1, 1)
+    assert state["output_layer.3.weight"].shape == (512, 512 * 7 * 7)
+    assert "body.24.res_layer.0.weight" not in state
+
+
+def test_similarity_recovers_a_known_transform() -> None:
+    factor, shift = 1.7 * np.exp(0.3j), 12 - 5j
+    found = similarity(TEMPLATE, factor * TEMPLATE + shift)
+    np.testing.assert_allclose(found, (factor, shift))
+    # Least squares: an error that no similarity transform can follow does not change it.
+    square = np.array([1 + 1j, -1 + 1j, -1 - 1j, 1 - 1j])
+    np.testing.assert_allclose(similarity(square, 2 * square + 0.3 * square.conj()), (2, 0), atol=1e-12)
+
+
+def test_warp_moves_points_where_the_transform_says() -> None:
+    y, x = torch.meshgrid(torch.arange(80.0), torch.arange(60.0), indexing="ij")
+    image = torch.stack([x, y, torch.ones_like(x)])
+    factor, shift = 1.5 * np.exp(0.2j), 10 + 4j
+    moved = warp(image, factor, shift)
+    assert moved.shape == (3, 112, 112)
+    for z in (20 + 30j, 31 + 15j, 44 + 40j):
+        target = factor * z + shift
+        column, row = round(target.real), round(target.imag)
+        origin = (complex(column, row) - shift) / factor
+        torch.testing.assert_close(
+            moved[:, row, column], torch.tensor([origin.real, origin.imag, 1]).float(), atol=1e-3, rtol=0
+        )
+    assert moved[:, 0, -1].tolist() == [0, 0, 0]  # outside the image
+
+
+def test_onnx_as_is(folder: Path) -> None:
+    images = torch.randint(0, 256, (2, 3, 112, 112), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    encoder = OnnxArcFace(folder, alignment="none", mean=(10, 20, 30), std=(1, 2, 4))
+    x = (images - torch.tensor([10, 20, 30]).view(3, 1, 1)) / torch.tensor([1, 2, 4]).view(3, 1, 1)
+    torch.testing.assert_close(encoder(images), F.normalize(F.avg_pool2d(x, 16).flatten(1)))
+    assert encoder.dimension == 147
+    assert encoder.missed(images) == []
+
+
+def test_onnx_aligns_by_landmarks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.randint(0, 256, (1, 3, 160, 140), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(FaceDetector, "_detect", lambda self, pixels: TEMPLATE + (9 + 21j))
+    shifted = OnnxArcFace(folder)(image)
+    cut = image[:, :, 21:133, 9:121]
+    torch.testing.assert_close(shifted, OnnxArcFace(folder, alignment="none")(cut), atol=1e-4, rtol=0)
+
+
+def test_missed_faces_are_counted_and_cropped_at_the_fixed_place(
+    folder: Path, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = OnnxArcFace(folder)
+    with caplog.at_level(logging.WARNING):
+        vectors = encoder(images[:2])  # MTCNN itself, and no face there
+    assert encoder.missed(images) == [0, 1, 2]
+    assert encoder.missed(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)) == [0]  # too small to look for one
+    assert "no face found in 2 of 2 images (number 0, 1, from 0)" in caplog.text
+    torch.testing.assert_close(vectors, OnnxArcFace(folder, alignment="none")(reference_crop(images[:2])))
+
+
+def test_facenet_drops_the_classifier_only(folder: Path, images: Tensor) -> None:
+    encoder = FaceNet(folder)
+    seen = F.interpolate(reference_crop(images).float(), size=160, mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(images), encoder.module((seen - 127.5) / 128))
+
+
+def test_vgg_stages_are_those_of_torchvision(folder: Path) -> None:
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    layers = ("relu5_1", "conv1_2", "relu1_2", "pool3")
+    encoder = Vgg19(folder, layers=layers, size=64)
+    network = vgg19()
+    network.classifier = nn.Sequential()
+    network.load_state_dict({k: v for k, v in torch.load(encoder.path).items() if k.startswith("features.")})
+    hooked: dict[str, Tensor] = {}
+    for name, layer in zip(LAYERS, network.features, strict=True):
+        layer.register_forward_hook(lambda _, __, output, name=name: hooked.update({name: output.clone()}))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.inference_mode():
+        network.features((images / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1))
+    stages = encoder.stages(images)
+    assert len(stages) == encoder.depth
+    for layer, stage in zip(layers, stages, strict=True):
+        torch.testing.assert_close(stage, hooked[layer])
+    assert [stage.shape[1] for stage in stages] == [512, 64, 64, 256]
+    assert stages[1].min() < 0 <= stages[2].min()  # before the rectifier, and after
+    for one, stage in zip(encoder.stages(images[1:]), stages, strict=True):
+        torch.testing.assert_close(one, stage[1:], atol=1e-4, rtol=1e-4)
+
+
+def test_vgg_brings_images_to_its_size(folder: Path, images: Tensor) -> None:
+    (stage,) = Vgg19(folder, layers=["relu1_1"], size=128).stages(images)
+    assert stage.shape == (3, 64, 128, 128)
+
+
+def test_clip_is_open_clip(folder: Path, images: Tensor, encoders: EncoderSuite) -> None:
+    encoder = OpenClip(folder)
+    reference = tiny_clip().half().float().eval()  # the file holds float16
+    transform = image_transform(224, is_train=False)  # of OpenAI's models
+    prepared = torch.stack([transform(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in images])
+    vectors, texts = encoder.image(images), encoder.text(list(encoders.prompts.values()))
+    with torch.inference_mode():
+        torch.testing.assert_close(vectors, reference.encode_image(prepared, normalize=True), atol=1e-5, rtol=0)
+    assert texts.shape == (8, 64)
+    for unit in (vectors, texts):
+        torch.testing.assert_close(unit.norm(dim=1), torch.ones(len(unit)))
+    torch.testing.assert_close(encoder.image(images[1:2]), vectors[1:2], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "asset", "found", "like"),
+    [
+        (IrSe50, arcface.IR_SE50_ASSET, "features.34.weight", "VGG19"),
+        (FaceNet, facenet.ASSET, "features.34.weight", "VGG19"),
+        (Vgg19, vgg.ASSET, "output_layer.3.weight", "IR-SE50"),
+    ],
+)
+def test_a_file_of_another_network_is_refused(encoder, asset, found, like, tmp_path) -> None:
+    torch.save({found: torch.zeros(1)}, tmp_path / asset.file)
+    with pytest.raises(UserError, match=f"{asset.file} is not .* missing .* left over .*it looks like {like}$"):
+        _ = encoder(tmp_path).module
+
+
+@pytest.mark.parametrize(
+    ("encoder", "asset"),
+    [(Inception, inception.ASSET), (OpenClip, openclip.ASSETS["ViT-B-32"])],
+    ids=lambda a: str(a)[:20],
+)
+@pytest.mark.parametrize("kind", ["text", "state dict", "other TorchScript"])
+def test_a_file_that_is_not_its_torchscript_is_refused(encoder, asset, kind, tmp_path) -> None:
+    path = tmp_path / asset.file
+    if kind == "text":
+        path.write_text("half a download")
+    elif kind == "state dict":
+        torch.save({"a": torch.zeros(1)}, path)
+    else:
+        torch.jit.script(Pooled()).save(path)
+    with pytest.raises(UserError, match=r"is not (clean-fid's Inception|an OpenAI CLIP), or is damaged") as refused:
+        _ = encoder(tmp_path).module
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (("B", 3, 160, 160), r"takes \[\['B', 3, 160, 160\]\], not one \(B, 3, 112, 112\)"),
+        (("B", 1, 112, 112), "not one"),
+        (None, "is not an ONNX network, or is damaged"),
+    ],
+)
+def test_an_onnx_file_of_another_shape_is_refused(shape, message, tmp_path) -> None:
+    if shape is None:
+        (tmp_path / "mine.onnx").write_text("no protobuf")
+    else:
+        write_onnx(tmp_path / "mine.onnx", shape)
+    with pytest.raises(UserError, match=message):
+        _ = OnnxArcFace(tmp_path, file="mine.onnx").dimension
+
+
+def test_onnx_weights_in_a_second_file_count(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "mine.onnx", (1, 3, 112, 112))
+    (tmp_path / "mine.onnx.data").write_bytes(b"weights")
+    encoder = OnnxArcFace(tmp_path, file="mine.onnx")
+    assert encoder.dimension == 147
+    (tmp_path / "mine.onnx.data").write_bytes(b"others")
+    with pytest.raises(UserError, match=r"mine\.onnx\.data has sha256 .* recorded"):
+        OnnxArcFace(tmp_path, file="mine.onnx")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Inception, r"missing: .*inception-2015-12-05\.pt .*download it from"),
+        (lambda folder: OnnxArcFace(folder, file="mine.onnx"), r"missing: .*mine\.onnx"),
+        (lambda folder: OnnxArcFace(folder, alignment="dlib"), r"unknown alignment 'dlib'; \(known: mtcnn, none\)"),
+        (lambda folder: OnnxArcFace(folder, std=(1, 0, 1)), "std above 0"),
+        (lambda folder: OpenClip(folder, model="ViT-B"), "unknown CLIP model 'ViT-B'; did you mean ViT-B-32"),
+        (lambda folder: Vgg19(folder, layers=["relu6_1"]), "name at least one of conv1_1, relu1_1"),
+        (lambda folder: faces.suite("cpu", folder), "missing: "),
+    ],
+)
+def test_what_is_missing_is_refused_at_once(make, message, tmp_path) -> None:
+    with pytest.raises(UserError, match=message):
+        make(tmp_path)
+
+
+def test_a_changed_file_and_a_missing_package_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / vgg.ASSET.file
+    path.write_bytes(b"first")
+    Vgg19(tmp_path)
+    path.write_bytes(b"second")
+    with pytest.raises(UserError, match=r"assets\.lock\.json recorded"):
+        Vgg19(tmp_path)
+    monkeypatch.setattr(Inception, "packages", ("cleanfid_is_not_there",))
+    with pytest.raises(UserError, match=r"needs the package cleanfid_is_not_there: pip install -e '\.\[celebahq\]'"):
+        Inception(tmp_path)

@@ -1,0 +1,108 @@
+"""Fréchet and kernel distances compared with closed forms and with other packages, and at unequal sizes."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from injectfusion.core.errors import UserError
+from metrics.frechet import Reference, frechet_distance, kernel_distance
+
+
+def normal(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d)))
+
+
+def exactly(n: int, mean: Tensor, covariance: Tensor, seed: int = 0) -> Tensor:
+    """Samples whose mean and unbiased covariance are exactly the given ones."""
+    x = normal(n, len(mean), seed)
+    x = x - x.mean(dim=0)
+    whiten = torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T)))
+    return x @ whiten.T @ torch.linalg.cholesky(covariance).T + mean
+
+
+def test_frechet_of_gaussians_is_the_closed_form() -> None:
+    # Diagonal covariances: |m1 - m2|^2 + sum (sigma_1 - sigma_2)^2. Unequal sizes.
+    first, second = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([2.0, 0.5, 3.0]).double()
+    shift = torch.tensor([0.3, -1.0, 2.0]).double()
+    a = exactly(40, torch.zeros(3).double(), first.square().diag())
+    b = exactly(900, shift, second.square().diag(), seed=1)
+    expected = float(shift.square().sum() + (first - second).square().sum())
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_agrees_with_clean_fid() -> None:
+    fid = pytest.importorskip("cleanfid.fid")
+    a, b = normal(90, 16) @ normal(16, 16, 2), normal(300, 16, 1) @ normal(16, 16, 3) + 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        expected = fid.frechet_distance(a.mean(0).numpy(), np.cov(a.T), b.mean(0).numpy(), np.cov(b.T))
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_frechet_of_identical_sets_is_zero_in_any_order() -> None:
+    a = normal(100, 8)
+    assert frechet_distance(a, a.flip(0)) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("m", [13, 1100])  # few, and more than fit in one chunk
+def test_kernel_is_the_definition_at_unequal_sizes(m: int) -> None:
+    a, b = normal(7, 5), normal(m, 5, 1) + 0.3
+
+    def k(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T / 5 + 1) ** 3
+
+    within = [(k(s, s).sum() - k(s, s).trace()) / (len(s) * (len(s) - 1)) for s in (a, b)]
+    assert kernel_distance(a, b) == pytest.approx(float(sum(within) - 2 * k(a, b).mean()), rel=1e-9)
+
+
+def test_kernel_agrees_with_torchmetrics_at_equal_sizes() -> None:
+    from torchmetrics.image.kid import poly_mmd
+
+    a, b = normal(50, 6), normal(50, 6, 1) * 1.5
+    assert kernel_distance(a, b) == pytest.approx(float(poly_mmd(a, b)), rel=1e-9)
+
+
+def test_kernel_is_unbiased_where_frechet_is_not() -> None:
+    reference = Reference(normal(2000, 4, 99))
+    ones = torch.ones(1, 20)
+    kernel = [float(reference.kernel(normal(20, 4, seed), ones)) for seed in range(200)]
+    frechet = [float(reference.frechet(normal(20, 4, seed), ones)) for seed in range(200)]
+    standard_error = np.std(kernel) / np.sqrt(len(kernel))
+    assert abs(np.mean(kernel)) < 4 * standard_error + 0.02  # 0.02: the reference is itself a sample
+    assert np.mean(frechet) > 0.1
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+def test_farther_is_larger(distance) -> None:
+    reference = normal(500, 4, 1)
+    values = [distance(normal(80, 4) + shift, reference) for shift in (0.0, 0.5, 1.0, 2.0)]
+    assert values == sorted(values)
+
+
+def test_counts_draw_the_features() -> None:
+    features, reference = normal(12, 3), Reference(normal(40, 3, 1))
+    counts = torch.tensor([2, 0, 1, 1, 1, 3, 0, 1, 1, 1, 1, 0])
+    drawn = features.repeat_interleave(counts, dim=0)
+    ones = torch.ones(1, 12)
+    assert reference.frechet(features, counts[None]).tolist() == pytest.approx(
+        reference.frechet(drawn, ones).tolist(), rel=1e-9
+    )
+    # A result drawn twice forms no pair with itself: these pairs are left out of the definition.
+    index = torch.arange(12).repeat_interleave(counts)
+    k = (drawn @ drawn.T / 3 + 1) ** 3
+    within = k[index[:, None] != index[None]].mean()
+    plain = reference.kernel(drawn, ones) - (k.sum() - k.trace()) / (12 * 11)
+    assert float(reference.kernel(features, counts[None])) == pytest.approx(float(plain + within), rel=1e-9)
+
+
+def test_too_few_images_are_refused_with_the_number_needed() -> None:
+    with pytest.raises(UserError, match=r"at least 9 results, got 8"):
+        frechet_distance(normal(8, 8), normal(100, 8))
+    with pytest.raises(UserError, match=r"at least 9 reference images, got 5"):
+        frechet_distance(normal(100, 8), normal(5, 8))
+    with pytest.raises(UserError, match=r"at least 2 images"):
+        kernel_distance(normal(1, 8), normal(100, 8))

@@ -1,0 +1,227 @@
+"""The scoring function with encoders that are simple enough for every answer to be known."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from injectfusion.core.errors import UserError
+from metrics.encoders.base import EncoderSuite, Provenance, embed
+from metrics.gram import GramLoss
+from metrics.scoring import Score, Settings, Targets, declare, prepare, score
+
+N = 80
+
+
+class MeanColor:
+    """The mean of each channel in [0, 1]."""
+
+    dimension = 3
+    depth = 1
+    provenance = Provenance("mean color", "1", "0" * 64, 8)
+    names = ("redness", "greenness")
+    binary = (False, True)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images.float().mean(dim=(2, 3)) / 255
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return [images.float() / 255]
+
+
+class Identity(MeanColor):
+    def __call__(self, images: Tensor) -> Tensor:
+        return F.normalize(super().__call__(images), dim=1)
+
+
+class Clip(Identity):
+    def image(self, images: Tensor) -> Tensor:
+        return self(images)
+
+    def text(self, texts: Sequence[str]) -> Tensor:
+        return torch.stack([torch.eye(3)[["red", "green", "blue"].index(text)] for text in texts])
+
+
+class Reader(MeanColor):
+    dimension = 2
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return super().__call__(images)[:, :2]
+
+
+SUITE = EncoderSuite(
+    name="colors",
+    features=MeanColor(),
+    gram=MeanColor(),
+    identity=Identity(),
+    clip=Clip(),
+    prompts={"redness": "red", "blueness": "blue"},
+    reader=Reader(),
+    frechet_label="FD (colors)",
+    kernel_label="KID (colors)",
+)
+
+
+def pictures(seed: int, n: int = N) -> Tensor:
+    """Noise around a random color per image."""
+    generator = np.random.default_rng(seed)
+    color = generator.integers(20, 236, (n, 3, 1, 1))
+    return torch.from_numpy((color + generator.integers(-20, 20, (n, 3, 8, 8))).astype(np.uint8))
+
+
+ORIGINALS, CONTENTS, REFERENCE = pictures(0), pictures(1), embed(SUITE.features, pictures(2, 300))
+
+
+@pytest.fixture(scope="module")
+def targets() -> Targets:
+    return prepare(ORIGINALS, CONTENTS, REFERENCE, SUITE, reference_name="noise (300 images)")
+
+
+@pytest.fixture(scope="module")
+def half(targets: Targets) -> Score:
+    return score(((ORIGINALS.int() + 3 * CONTENTS.int()) // 4).to(torch.uint8), targets, SUITE)
+
+
+def test_contents_as_results(targets: Targets) -> None:
+    floor = score(CONTENTS, targets, SUITE)
+    assert floor.estimates["id"].value == pytest.approx(1)
+    assert floor.estimates["gram"].value > 0
+    assert [share.estimate.value for share in floor.shares if share.estimate] == [1] * 4
+    assert [agreement.value for agreement in floor.agreements] == [1]
+
+
+def test_originals_as_results(targets: Targets) -> None:
+    floor = score(ORIGINALS, targets, SUITE)
+    assert floor.estimates["gram"].value == 0
+    assert floor.estimates["id"].value < 0.99
+    assert [share.estimate.value for share in floor.shares if share.estimate] == [0] * 4
+
+
+def test_a_blend_lies_between_the_floors(targets: Targets, half: Score) -> None:
+    contents, originals = (score(images, targets, SUITE).estimates for images in (CONTENTS, ORIGINALS))
+    assert (half.estimates["id"] - originals["id"]).judged("higher") == "holds"
+    assert (half.estimates["id"] - contents["id"]).judged("lower") == "holds"
+    assert (half.estimates["gram"] - originals["gram"]).judged("higher") == "holds"
+    assert (half.estimates["gram"] - contents["gram"]).judged("lower") == "holds"
+
+
+def test_results_off_the_reference_are_farther(targets: Targets) -> None:
+    near, dark = (score(images, targets, SUITE).estimates for images in (CONTENTS, CONTENTS // 3))
+    for name in ("fd", "kid"):
+        assert (near[name] - dark[name]).judged("lower") == "holds"
+
+
+def test_what_a_score_holds(half: Score) -> None:
+    assert list(half.per_pair.columns) == [
+        "identity", "gram", "clip/redness", "clip/blueness", "truth/redness", "truth/greenness",
+    ]  # fmt: skip
+    assert list(half.per_pair.index) == [str(i) for i in range(N)]
+    assert set(half.per_pair["clip/redness"].dropna()) <= {"content", "original"}
+    assert half.features.shape == (N, 3)
+    assert {name: metric.label for name, metric in half.metrics.items()} == {
+        "fd": "FD (colors)", "kid": "KID (colors)", "id": "ID", "gram": "Gram",
+    }  # fmt: skip
+    for name, column in (("id", "identity"), ("gram", "gram")):
+        estimate = half.estimates[name]
+        assert estimate.value == pytest.approx(half.per_pair[column].mean())
+        assert estimate.low < estimate.value < estimate.high
+        assert estimate.n == N
+
+
+def test_the_record_is_json(half: Score) -> None:
+    record = json.loads(json.dumps(half.record(), allow_nan=False))
+    assert record["metrics"]["fd"]["computed_with"]["reference"] == "noise (300 images)"
+    assert record["metrics"]["gram"]["computed_with"]["layers"] == [0]
+    assert record["estimates"]["id"]["value"] == half.estimates["id"].value
+    assert record["attributes_computed_with"]["clip"]["tau"] == Settings().tau
+    assert len(half.table()) == 4 + len(half.shares) + len(half.agreements)
+
+
+def test_scores_do_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch, targets: Targets, half: Score) -> None:
+    results = ((ORIGINALS.int() + 3 * CONTENTS.int()) // 4).to(torch.uint8)
+    monkeypatch.setattr("metrics.encoders.base.BATCH", 7)
+    monkeypatch.setattr("metrics.gram.BATCH", 7)
+    again = score(results, targets, SUITE)
+    pd.testing.assert_frame_equal(again.per_pair, half.per_pair, rtol=1e-6)
+    assert again.estimates["fd"].value == pytest.approx(half.estimates["fd"].value, rel=1e-6)
+
+
+def test_known_truth_replaces_reading() -> None:
+    # Truth that says all pairs are equal leaves every pair out.
+    same = torch.full((N, 2), 0.5)
+    known = prepare(ORIGINALS, CONTENTS, REFERENCE, SUITE, reference_name="noise", truth=(same, same))
+    result = score(CONTENTS, known, SUITE)
+    assert result.per_pair["truth/redness"].isna().all()
+    assert result.attributes_computed_with["truth"]["originals and contents"] == "known"
+    assert [share.estimate for share in result.shares if share.source == "truth"] == [None, None]
+    assert [agreement.value for agreement in result.agreements] == [None]
+    assert json.loads(json.dumps(result.record(), allow_nan=False))["attributes"][2]["share"] is None
+
+
+def test_without_a_reader_there_is_only_clip() -> None:
+    suite = replace(SUITE, reader=None)
+    result = score(CONTENTS, prepare(ORIGINALS, CONTENTS, REFERENCE, suite, reference_name="noise"), suite)
+    assert {share.source for share in result.shares} == {"clip"}
+    assert result.agreements == []
+
+
+def test_progress_sees_every_batch(targets: Targets) -> None:
+    seen: dict[str, list[int]] = {}
+
+    def progress(starts: Sequence[int], description: str) -> Iterator[int]:
+        seen.setdefault(description, []).extend(starts)
+        return iter(starts)
+
+    score(CONTENTS, targets, SUITE, progress=progress)
+    assert seen.pop("Gram") == [0, 16, 32, 48, 64]
+    assert seen == {stage: [0, 64] for stage in ("features", "identity", "CLIP", "attributes")}
+
+
+class FaceFinder(Identity):
+    """Finds a face in images with some red."""
+
+    def missed(self, images: Tensor) -> list[int]:
+        return [i for i, image in enumerate(images) if image[0].float().mean() < 60]
+
+
+def test_images_without_a_face_are_named_and_measured() -> None:
+    suite = replace(SUITE, identity=FaceFinder())
+    contents, results = CONTENTS.clone(), CONTENTS.clone()
+    contents[:, 0] = results[:, 0] = 100
+    contents[7, 0] = 0
+    results[[3, 7], 0] = 0
+    names = [f"{i:05d}" for i in range(N)]
+    faceless = score(
+        results, prepare(ORIGINALS, contents, REFERENCE, suite, reference_name="noise", names=names), suite
+    )
+    assert faceless.record()["faceless"] == {"contents": ["00007"], "results": ["00003", "00007"]}
+    assert faceless.per_pair["identity"].notna().all()
+
+
+def test_what_is_refused(targets: Targets) -> None:
+    with pytest.raises(UserError, match="at least 4 pairs, got 3"):
+        prepare(ORIGINALS[:3], CONTENTS[:3], REFERENCE, SUITE, reference_name="noise")
+    with pytest.raises(UserError, match="at least 4 reference images, got 2"):
+        prepare(ORIGINALS, CONTENTS, REFERENCE[:2], SUITE, reference_name="noise")
+    with pytest.raises(UserError, match="stages 0 to 0"):
+        declare(SUITE, Settings(gram=GramLoss(layers=(4,))), "noise")
+    with pytest.raises(ValueError, match="differ in shape"):
+        score(CONTENTS[1:], targets, SUITE)
+    for name in ("tau", "margin"):
+        with pytest.raises(UserError, match=f"{name} must be 0 or more, got nan"):
+            Settings(**{name: float("nan")})
+
+
+def test_a_number_that_is_not_finite_is_named(targets: Targets) -> None:
+    class Blind(MeanColor):
+        def stages(self, images: Tensor) -> list[Tensor]:
+            return [images.float() * torch.nan]
+
+    with pytest.raises(UserError, match="Gram over these 80 pairs is not finite"):
+        score(CONTENTS, targets, replace(SUITE, gram=Blind()))

@@ -1,0 +1,79 @@
+"""The documentation names what exists: commands, keys, experiments, counts of verdicts, and the README's program."""
+
+import re
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from experiments.configuration import CONF, EXPERIMENTS, ROOT, composed, keys
+from injectfusion import save_image
+from procfaces.attributes import SPLITS, sample_faces
+from procfaces.renderer import render
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "results/README.md"])
+FENCE = re.compile(r"^```(\w*).*?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The commands of a page's shell blocks and of its code spans, as lists of words."""
+    text = page.read_text()
+    blocks = [body.replace("\\\n", " ") for language, body in FENCE.findall(text) if language in ("", "bash")]
+    spans = re.findall(r"`(python [^`]+)`", FENCE.sub("", text))
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in [*lines, *spans] if "python " in line]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_name_what_exists(page):
+    for words in commands(page):
+        for module in (words[i + 1] for i, word in enumerate(words[:-1]) if word == "-m"):
+            assert "=" in module or "/" in module or find_spec(module), words
+        if "run.py" not in words:
+            continue
+        overrides = [
+            word for word in words[words.index("run.py") + 1 :] if "=" in word and not word.startswith("hydra")
+        ]
+        if "-m" in words:
+            overrides = [word.partition(",")[0] for word in overrides]
+        if "experiment=NAME" not in overrides:
+            composed(overrides)
+
+
+def test_tables_list_every_experiment_and_only_keys_that_exist():
+    text = (ROOT / "docs/configuration.md").read_text()
+    first, _, rest = text.partition("## Profiles")
+    assert set(re.findall(r"^\| `(\w+)`", first, re.MULTILINE)) == {
+        path.stem for path in CONF.glob("experiment/*.yaml")
+    }
+    method_to_commands = rest[rest.index("## The method") : rest.index("## Other commands")]
+    named = {
+        key
+        for line in re.findall(r"^\|(.*?)\|", method_to_commands, re.MULTILINE)
+        for key in re.findall("`(.*?)`", line)
+    }
+    assert len(named) > 20 and named <= set(keys())
+
+
+def test_counts_of_verdicts_are_those_of_the_results():
+    text = (ROOT / "results/README.md").read_text()
+    lines = re.findall(r"^\| \[`(\w+)`\].*\| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    assert tuple(name for name, *_ in lines) == EXPERIMENTS
+    for name, *counts in lines:
+        result = (ROOT / "results" / f"{name}.md").read_text()
+        found = [
+            len(re.findall(rf"\| +{here} +\|$", result, re.MULTILINE))
+            for here in ("holds", "within noise", "does not hold")
+        ]
+        assert found == [int(count) for count in counts], name
+
+
+def test_the_program_in_the_readme(tmp_path, monkeypatch):
+    (program,) = (body for language, body in FENCE.findall((ROOT / "README.md").read_text()) if language == "python")
+    monkeypatch.chdir(tmp_path)
+    content, original = render(sample_faces(SPLITS["pairs"][:2]))
+    save_image(Path("content.png"), content)
+    save_image(Path("original.png"), original)
+    exec(program.replace("steps=25", "steps=3"), {})
+    assert Path("result.png").exists()
