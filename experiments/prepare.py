@@ -14,7 +14,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from omegaconf import DictConfig
 from rich.console import Console
 
 from experiments.assets.downloads import fetch_all
@@ -31,31 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for run.py")
     parser.add_argument("--check", action="store_true", help="only print what is needed; download nothing")
     options = parser.parse_args(arguments)
+    console = Console()
     with one_line_errors(explain):
-        if not prepare(composed(options.overrides), options.check, Console()):
-            sys.exit(2)
-
-
-def prepare(config: DictConfig, check: bool, console: Console) -> bool:
-    """Print what a configuration needs, and download it unless `check`; returns whether everything is present.
-
-    Raises:
-        UserError: a key without a default is not given.
-    """
-    require_given(config)
-    requirements = survey(config)
-    if not requirements:
-        console.print("Nothing is needed: everything ships with the project.")
-        return True
-    show(requirements, console)
-    downloads = {f"{item.name} ({item.source})": item.fetch for item in requirements if item.fetch is not None}
-    if downloads and check:
-        console.print(f"without --check this command downloads {', '.join(downloads)}", soft_wrap=True, highlight=False)
-    elif downloads:
-        fetch_all(downloads)
+        config = composed(options.overrides)
+        require_given(config)
         requirements = survey(config)
+        if not requirements:
+            console.print("Nothing is needed: everything ships with the project.")
+            return
         show(requirements, console)
-    return all(item.state == "present" for item in requirements)
+        downloads = {f"{item.name} ({item.source})": item.fetch for item in requirements if item.fetch is not None}
+        if downloads and options.check:
+            names = ", ".join(downloads)
+            console.print(f"without --check this command downloads {names}", soft_wrap=True, highlight=False)
+        elif downloads:
+            fetch_all(downloads)
+            requirements = survey(config)
+            show(requirements, console)
+        if any(item.state != "present" for item in requirements):
+            sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ __all__ = ["score_folder"]
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name != "score_folder":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from metrics.score import score_folder  # when first used: `python -m metrics.score` must not import itself
 

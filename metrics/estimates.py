@@ -124,20 +124,13 @@ class Estimate(Replicated):
 
     def record(self) -> dict[str, Any]:
         """All of it as JSON values, for `from_record`."""
-        return {
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "n": self.n,
-            "seed": self.seed,
-            "centered": self.centered,
-            "replicates": self.replicates.tolist(),
-        }
+        numbers = {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+        return numbers | {"seed": self.seed, "centered": self.centered, "replicates": self.replicates.tolist()}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        values, replicates = np.float64(record["value"]), np.array(record["replicates"])
-        return cls(np.asarray(values), replicates, record["n"], record["seed"], record["centered"])
+        values, replicates = np.array(record["value"]), np.array(record["replicates"])
+        return cls(values, replicates, record["n"], record["seed"], record["centered"])
 
 
 class Curve(Replicated):
@@ -202,10 +195,8 @@ class Bootstrap:
         return torch.from_numpy(generator.multinomial(n, np.full(n, 1 / n), size=self.resamples)).double()
 
     def mean(self, values: np.ndarray, name: str = "a number") -> Estimate:
-        """Mean over pairs, (n,) -> an estimate with its percentile interval.
+        """Mean over pairs, (n,) -> an estimate with its percentile interval; `name` is for messages.
 
-        Args:
-            name: for messages.
         Raises:
             UserError: no pairs, or a value that is not finite.
         """
@@ -223,9 +214,8 @@ class Bootstrap:
 
         Args:
             statistic: counts (R, n) -> (R,), e.g. `partial(reference.frechet, features)`.
-            name: for messages.
         Raises:
-            UserError: no pairs, or a value that is not finite.
+            UserError: as `mean`.
         """
         return Estimate(*self._replicated(statistic, n, name), n, self.seed)
 
@@ -252,12 +242,10 @@ def require_at_least(name: str, value: object, low: float, why: str = "") -> Non
 
 
 def pool(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of one metric over several sets of pairs, as repetitions with other seeds give them.
+    """The mean of one metric over several sets of pairs, such as repetitions with other seeds.
 
-    The sets share no pairs, so the mean of their replicates gives the spread of the mean.
-
-    Raises:
-        ValueError: they were not resampled alike.
+    The sets share no pairs, so the mean of their replicates gives the spread of the mean. ValueError: they were not
+    resampled alike.
     """
     if len(estimates) == 1:
         return estimates[0]

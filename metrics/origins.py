@@ -21,12 +21,7 @@ SOURCES: tuple[Source, ...] = get_args(Source)
 
 @dataclass(frozen=True)
 class Share:
-    """How often an attribute came from the content.
-
-    Attributes:
-        estimate: in [0, 1], with its percentile interval; None where no pair is kept.
-        n: number of pairs kept, those whose content and original differ in the attribute.
-    """
+    """How often an attribute came from the content: in [0, 1], over the n pairs that differ in it; None if n is 0."""
 
     source: Source
     attribute: str
@@ -48,12 +43,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often CLIP and truth name the same origin of an attribute.
-
-    Attributes:
-        value: in [0, 1]; None where no pair is judged by both.
-        n: number of pairs judged by both.
-    """
+    """How often CLIP and truth name the same origin: in [0, 1], over the n pairs with both; None if n is 0."""
 
     attribute: str
     value: float | None
@@ -90,7 +80,7 @@ def origin(result: np.ndarray, content: np.ndarray, original: np.ndarray, thresh
 
 
 def shares(per_pair: pd.DataFrame, bootstrap: Bootstrap) -> list[Share]:
-    """The share from the content for each column "clip/NAME" and "truth/NAME", which hold origins as `origin` does."""
+    """The share of each attribute, from the columns "clip/NAME" and "truth/NAME" of origins as `origin` gives them."""
     found = []
     for source in SOURCES:
         for attribute in _attributes(per_pair, source):
@@ -100,7 +90,7 @@ def shares(per_pair: pd.DataFrame, bootstrap: Bootstrap) -> list[Share]:
 
 
 def agreements(per_pair: pd.DataFrame) -> list[Agreement]:
-    """The agreement on each attribute that has both a column "clip/NAME" and a column "truth/NAME"."""
+    """The agreement on each attribute that has a column "clip/NAME" and a column "truth/NAME"."""
     found = []
     for attribute in _attributes(per_pair, "clip"):
         if f"truth/{attribute}" in per_pair:

@@ -29,11 +29,11 @@ from injectfusion.core.errors import UserError, one_line_errors, unknown
 from injectfusion.core.files import write_json, write_text
 from injectfusion.core.images import list_images, load_images
 from injectfusion.core.progress import Progress, Track, silent
-from metrics import origins
 from metrics.encoders.base import EncoderSuite, embed
 from metrics.estimates import Bootstrap
 from metrics.frechet import require
 from metrics.gram import GramLoss
+from metrics.origins import SOURCES, Share
 from metrics.scoring import DEFAULTS, Score, Settings, prepare, score
 
 SUITES = {"procfaces": "procfaces.encoders.suite", "faces": "metrics.encoders.faces.suite"}
@@ -212,31 +212,31 @@ def _load(paths: Sequence[Path], size: int | None, resize: bool, progress: Track
 def _require_matching(paths: Mapping[str, Sequence[Path]], folders: Mapping[str, Path]) -> None:
     """UserError: a name that is missing in one of the folders."""
     stems = {name: {path.stem for path in listed} for name, listed in paths.items()}
-    for stem in sorted(set.union(*stems.values())):
-        for name, folder in folders.items():
-            if stem not in stems[name]:
-                raise UserError(f"pair {stem!r} has no image in {folder}: the three folders must match by name")
+    missing = sorted((stem, str(folders[name])) for name in stems for stem in set.union(*stems.values()) - stems[name])
+    if missing:
+        stem, folder = missing[0]
+        raise UserError(f"pair {stem!r} has no image in {folder}: the three folders must match by name")
 
 
 def _print(console: Console, found: Score) -> None:
     numbers = Table(title=f"{len(found.per_pair)} pairs", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("metric", "value", "95 % interval", "n", "better", "version"):
         numbers.add_column(heading, justify="left" if heading in ("metric", "better") else "right")
-    for name, metric in found.metrics.items():
+    for name, m in found.metrics.items():
         e = found.estimates[name]
         interval = escape(f"[{e.low:.4g}, {e.high:.4g}]")
-        numbers.add_row(metric.label, f"{e.value:.4g}", interval, str(e.n), metric.direction, str(metric.version))
+        numbers.add_row(m.label, f"{e.value:.4g}", interval, str(e.n), m.direction, str(m.version))
     console.print(numbers)
 
     shares = Table(title="from content, share of the pairs that differ", title_justify="left", box=SIMPLE_HEAD)
     shares.add_column("attribute")
     for heading in ("CLIP (14), 95 %", "n", "read, 95 %", "n", "agreement"):
         shares.add_column(heading, justify="right")
-    by_key = {(share.attribute, share.source): share for share in found.shares}
-    agreed = {a.attribute: "" if a.value is None else f"{a.value:.2f}" for a in found.agreements}
+    cells = {(share.attribute, share.source): _cells(share) for share in found.shares}
+    agreed = {a.attribute: f"{a.value:.2f}" for a in found.agreements if a.value is not None}
     for attribute in dict.fromkeys(share.attribute for share in found.shares):
-        cells = [cell for source in origins.SOURCES for cell in _cells(by_key.get((attribute, source)))]
-        shares.add_row(attribute, *map(escape, cells), agreed.get(attribute, ""))
+        clip, read = (cells.get((attribute, source), ("", "")) for source in SOURCES)
+        shares.add_row(attribute, *clip, *read, agreed.get(attribute, ""))
     console.print(shares)
 
     for side, names in found.faceless.items():
@@ -254,13 +254,10 @@ def _print(console: Console, found: Score) -> None:
             console.print(line + "".join(chosen), highlight=False, markup=False, soft_wrap=True)
 
 
-def _cells(share: origins.Share | None) -> tuple[str, str]:
+def _cells(share: Share) -> tuple[str, str]:
     """A share with its interval, and n."""
-    if share is None:
-        return "", ""
-    if share.estimate is None:
-        return "-", "0"
-    return f"{share.estimate.value:.2f} [{share.estimate.low:.2f}, {share.estimate.high:.2f}]", str(share.n)
+    e = share.estimate
+    return "-" if e is None else escape(f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]"), str(share.n)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from injectfusion.core.errors import UserError, one_line_errors, unknown
 from injectfusion.core.files import require_writable
 from injectfusion.core.progress import Progress
-from procfaces.networks import NAMES, WEIGHTS, load
+from procfaces.networks import NAMES, WEIGHTS, weights_sha256
 from procfaces.training.card import print_measurements, write_card
 from procfaces.training.measures import QUICK, Size, evaluate
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
                 raise UserError(unknown("network", name, NAMES))
         names = options.names or NAMES
         for name in names:
-            load(name)  # fails before anything is rendered
+            weights_sha256(name)  # reports a missing or damaged file before anything is rendered
         if complete := set(names) == set(NAMES):
             require_writable(out, "--out")
         with Progress() as progress:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from experiments.tables.rows import Row, heading
 from injectfusion.core.files import write_atomic
-from metrics.estimates import Estimate
+from metrics.estimates import Curve, Estimate
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Wong 2011: safe for all eyes
 METRICS = ("fd", "id", "gram")
@@ -70,8 +70,9 @@ def overview(rows: Sequence[Row], axes: Sequence[str]) -> Figure:
     return _points(rows)
 
 
-def draw_curve(axes: Axes, x: Sequence[float], points: Sequence[Estimate], label: str, color: str) -> None:
+def draw_curve(axes: Axes, x: Sequence[float], y: Sequence[Estimate] | Curve, label: str, color: str) -> None:
     """A curve with the band of its 95 % intervals."""
+    points = [y[i] for i in range(len(x))]
     value, low, high = zip(*((point.value, point.low, point.high) for point in points), strict=True)
     axes.plot(x, value, "o-", ms=3, lw=1.5, color=color, label=label)
     axes.fill_between(x, low, high, color=color, alpha=0.16, lw=0)

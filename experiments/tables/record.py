@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_type_hints
 
 from experiments.configuration import EXPERIMENTS
 from injectfusion.core.errors import UserError
@@ -164,16 +164,9 @@ class Record:
         try:
             if values["version"] != _VERSION:
                 raise ValueError(f"version {values['version']}")
-            parts = {
-                "axes": tuple(values["axes"]),
-                "rows": tuple(RecordedRow(**row | {"cells": tuple(row["cells"])}) for row in values["rows"]),
-                "tables": tuple(_table(table) for table in values["tables"]),
-                "verdicts": tuple(Verdict(**v | {"difference": Number(**v["difference"])}) for v in values["verdicts"]),
-                "figures": tuple(DrawnFigure(**figure) for figure in values["figures"]),
-                "provenance": tuple(values["provenance"]),
-            }
-            return cls(**values | parts)
-        except (KeyError, TypeError, ValueError) as error:
+            record: Self = _decoded(cls, values)
+            return record
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path} is a record of another version of this project, or incomplete ({error}); "
                 "run its experiment again, or remove it"
@@ -184,9 +177,15 @@ def _without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in items if value is not None}
 
 
-def _table(values: Mapping[str, Any]) -> Table:
-    lines = tuple(tuple(Number(**e) if isinstance(e, dict) else str(e) for e in line) for line in values["lines"])
-    return Table(values["heading"], tuple(values["columns"]), lines)
+def _decoded(kind: Any, value: Any) -> Any:
+    """JSON values as what the type of a field says: a dataclass, a tuple, or themselves."""
+    if isinstance(value, list):
+        return tuple(_decoded(get_args(kind)[0], item) for item in value)
+    kind = Number if kind == Entry and isinstance(value, dict) else kind
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        return value
+    types = get_type_hints(kind)
+    return kind(**{name: _decoded(types[name], item) for name, item in value.items()})
 
 
 def records(results: Path) -> list[Record]:

@@ -57,24 +57,17 @@ def encoders(folder: Path) -> EncoderSuite:
     return faces.suite("cpu", folder)
 
 
-def test_the_suite(encoders: EncoderSuite) -> None:
+def test_the_suite_and_its_options(encoders: EncoderSuite, folder: Path) -> None:
     assert (encoders.frechet_label, encoders.kernel_label, encoders.reader) == ("FID", "KID", None)
-    assert len(encoders.prompts) == 8
-    sizes = {}
-    for encoder in (encoders.features, encoders.gram, encoders.identity, encoders.clip):
-        provenance = encoder.provenance
-        sizes[provenance.name] = provenance.input_size
-        assert len(provenance.weights_sha256) == 64
-        assert provenance.extra["input_range"]
-    assert sizes == {"Inception (clean-fid)": 299, "VGG19": 256, "ArcFace IR-SE50": 112, "CLIP ViT-B-32": 224}
+    provenances = [e.provenance for e in (encoders.features, encoders.gram, encoders.identity, encoders.clip)]
+    assert {p.name: p.input_size for p in provenances} == {
+        "Inception (clean-fid)": 299, "VGG19": 256, "ArcFace IR-SE50": 112, "CLIP ViT-B-32": 224,
+    }  # fmt: skip
+    assert all(len(p.weights_sha256) == 64 and p.extra["input_range"] for p in provenances)
     assert encoders.gram.provenance.extra["layers"] == list(GATYS)
-
-
-def test_the_suite_takes_other_networks(folder: Path) -> None:
     identity = partial(OnnxArcFace, alignment="none")  # as Hydra's `_partial_` makes it
-    encoders = faces.suite("cpu", folder, identity=identity, vgg_layers=["conv4_2"])
-    assert encoders.identity.provenance.crop == "none"
-    assert encoders.gram.depth == 1
+    other = faces.suite("cpu", folder, identity=identity, vgg_layers=["conv4_2"])
+    assert (other.identity.provenance.crop, other.gram.depth) == ("none", 1)
 
 
 def test_every_asset_has_a_way_to_get_it() -> None:
@@ -110,17 +103,9 @@ def test_identity_gives_unit_vectors_whatever_the_batch(name: str, folder: Path,
     torch.testing.assert_close(encoder(images[1:2]), vectors[1:2], atol=1e-4, rtol=0)
 
 
-def test_the_reference_crop() -> None:
-    rows = torch.arange(256).view(1, 1, 256, 1).expand(1, 3, 256, 256)
-    face = reference_crop(rows)
-    assert face.shape == (1, 3, 188, 188)
-    assert face[0, 0, [0, -1], 0].tolist() == [35, 222]
-    assert reference_crop(rows.mT)[0, 0, 0, [0, -1]].tolist() == [32, 219]
+def test_ir_se50_sees_the_reference_crop(folder: Path) -> None:
     assert reference_crop(torch.zeros(3, 512, 1024)).shape == (3, 376, 752)
     assert reference_crop(torch.zeros(3, 64, 64)).shape == (3, 47, 47)
-
-
-def test_ir_se50_sees_the_reference_crop(folder: Path) -> None:
     images = torch.randint(0, 256, (1, 3, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     encoder = IrSe50(folder)
     seen = F.adaptive_avg_pool2d(images[:, :, 35:223, 32:220].float() / 127.5 - 1, 112)
@@ -131,9 +116,8 @@ def test_ir_se50_sees_the_reference_crop(folder: Path) -> None:
 def test_ir_se50_has_the_published_names() -> None:
     with torch.device("meta"):
         state = IRSE50().state_dict()
-    assert sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point()) == pytest.approx(
-        43.8e6, rel=0.01
-    )
+    weights = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
+    assert weights == pytest.approx(43.8e6, rel=0.01)
     assert state["body.3.shortcut_layer.0.weight"].shape == (128, 64, 1, 1)
     assert state["body.23.res_layer.5.fc1.weight"].shape == (32, 512, 1, 1)
     assert state["output_layer.3.weight"].shape == (512, 512 * 7 * 7)
@@ -142,8 +126,7 @@ def test_ir_se50_has_the_published_names() -> None:
 
 def test_similarity_recovers_a_known_transform() -> None:
     factor, shift = 1.7 * np.exp(0.3j), 12 - 5j
-    found = similarity(TEMPLATE, factor * TEMPLATE + shift)
-    np.testing.assert_allclose(found, (factor, shift))
+    np.testing.assert_allclose(similarity(TEMPLATE, factor * TEMPLATE + shift), (factor, shift))
     # Least squares: an error that no similarity transform can follow does not change it.
     square = np.array([1 + 1j, -1 + 1j, -1 - 1j, 1 - 1j])
     np.testing.assert_allclose(similarity(square, 2 * square + 0.3 * square.conj()), (2, 0), atol=1e-12)
@@ -159,9 +142,8 @@ def test_warp_moves_points_where_the_transform_says() -> None:
         target = factor * z + shift
         column, row = round(target.real), round(target.imag)
         origin = (complex(column, row) - shift) / factor
-        torch.testing.assert_close(
-            moved[:, row, column], torch.tensor([origin.real, origin.imag, 1]).float(), atol=1e-3, rtol=0
-        )
+        expected = torch.tensor([origin.real, origin.imag, 1]).float()
+        torch.testing.assert_close(moved[:, row, column], expected, atol=1e-3, rtol=0)
     assert moved[:, 0, -1].tolist() == [0, 0, 0]  # outside the image
 
 
@@ -201,8 +183,10 @@ def test_facenet_drops_the_classifier_only(folder: Path, images: Tensor) -> None
         torch.testing.assert_close(encoder(images), encoder.module((seen - 127.5) / 128))
 
 
-def test_vgg_stages_are_those_of_torchvision(folder: Path) -> None:
-    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def test_vgg_stages_are_those_of_torchvision(folder: Path, images: Tensor) -> None:
+    (stage,) = Vgg19(folder, layers=["relu1_1"], size=128).stages(images)
+    assert stage.shape == (3, 64, 128, 128)  # resized to its size
+    images = F.interpolate(images, size=64)
     layers = ("relu5_1", "conv1_2", "relu1_2", "pool3")
     encoder = Vgg19(folder, layers=layers, size=64)
     network = vgg19()
@@ -218,15 +202,9 @@ def test_vgg_stages_are_those_of_torchvision(folder: Path) -> None:
     assert len(stages) == encoder.depth
     for layer, stage in zip(layers, stages, strict=True):
         torch.testing.assert_close(stage, hooked[layer])
-    assert [stage.shape[1] for stage in stages] == [512, 64, 64, 256]
     assert stages[1].min() < 0 <= stages[2].min()  # before the rectifier, and after
     for one, stage in zip(encoder.stages(images[1:]), stages, strict=True):
         torch.testing.assert_close(one, stage[1:], atol=1e-4, rtol=1e-4)
-
-
-def test_vgg_brings_images_to_its_size(folder: Path, images: Tensor) -> None:
-    (stage,) = Vgg19(folder, layers=["relu1_1"], size=128).stages(images)
-    assert stage.shape == (3, 64, 128, 128)
 
 
 def test_clip_is_open_clip(folder: Path, images: Tensor, encoders: EncoderSuite) -> None:
@@ -238,8 +216,7 @@ def test_clip_is_open_clip(folder: Path, images: Tensor, encoders: EncoderSuite)
     with torch.inference_mode():
         torch.testing.assert_close(vectors, reference.encode_image(prepared, normalize=True), atol=1e-5, rtol=0)
     assert texts.shape == (8, 64)
-    for unit in (vectors, texts):
-        torch.testing.assert_close(unit.norm(dim=1), torch.ones(len(unit)))
+    torch.testing.assert_close(texts.norm(dim=1), torch.ones(8))
     torch.testing.assert_close(encoder.image(images[1:2]), vectors[1:2], atol=1e-5, rtol=0)
 
 

@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.tables.analyses import Analysis, Findings
-from experiments.tables.analyses.curves import by_timestep, draw, over_timesteps
-from experiments.tables.figures import COLORS, Picture, legend, panels
+from experiments.tables.analyses.curves import by_timestep, over_timesteps
+from experiments.tables.figures import COLORS, Picture, draw_curve, legend, panels
 from experiments.tables.record import Number, Table, Verdict
 from experiments.tables.rows import Row, baseline
 from experiments.tables.verdicts import verdict
@@ -117,9 +117,9 @@ def _table(found: dict[str, _Correlated]) -> Table:
 
 def _figure(plain: _Correlated, edited: dict[str, _Correlated]) -> Figure:
     figure, (axes,) = panels(1, width=6, height=3.6)
-    draw(axes, plain.t, plain.same, "plain h", "black")
+    draw_curve(axes, plain.t, plain.same, "plain h", "black")
     for (name, row), color in zip(edited.items(), cycle(COLORS), strict=False):
-        draw(axes, row.t, row.same, name, color)
+        draw_curve(axes, row.t, row.same, name, color)
     axes.plot(plain.t, plain.different, color="black", linestyle=":", linewidth=1.2, label="plain h, other samples")
     axes.axhline(_LEVEL, color="#888888", linestyle="--", linewidth=0.8, label=f"r = {_LEVEL}")
     axes.set_ylabel("correlation r of the norms")

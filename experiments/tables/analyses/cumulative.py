@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.tables.analyses import Analysis, Findings
-from experiments.tables.analyses.curves import draw, measured
-from experiments.tables.figures import COLORS, Picture, legend, panels
+from experiments.tables.analyses.curves import measured
+from experiments.tables.figures import COLORS, Picture, draw_curve, legend, panels
 from experiments.tables.record import Entry, Number, Table
 from experiments.tables.rows import Row
 from experiments.tables.verdicts import verdict
@@ -98,7 +98,7 @@ def _table(found: dict[str, _Accumulated]) -> Table:
 def _figure(found: dict[str, _Accumulated]) -> Figure:
     figure, (axes,) = panels(1, width=6, height=3.6)
     for (name, row), color in zip(found.items(), cycle(COLORS), strict=False):
-        draw(axes, row.n, row.own, f"{name}, measured", color)
+        draw_curve(axes, row.n, row.own, f"{name}, measured", color)
         axes.plot(row.n, row.predicted, color=color, linestyle=":", linewidth=1.4, label=f"{name}, by (13)")
     axes.set_xlabel("injections so far, n")
     axes.set_ylabel("share of content in h, b/(a + b)")

@@ -1,17 +1,13 @@
-"""Shared by the analyses of traces: columns of traces by timestep, and curves of them in a figure."""
+"""Shared by the analyses of traces: columns of traces by timestep, and the axis of t in a figure."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from experiments.tables.figures import draw_curve
 from experiments.tables.rows import Row
 from injectfusion.core.errors import UserError
-from metrics.estimates import Curve
 
 
 def by_timestep(row: Row, *columns: str) -> tuple[list[int], list[np.ndarray]]:
@@ -33,11 +29,6 @@ def measured(row: Row, frame: pd.DataFrame) -> np.ndarray:
     if frame.empty or not np.isfinite(values).all():
         raise UserError(f"row {row.name}: not every pair has finite traces; it must inject, and from other images")
     return values
-
-
-def draw(axes: Axes, at: Sequence[float], curve: Curve, label: str, color: str) -> None:
-    """A curve with its 95 % band."""
-    draw_curve(axes, at, [curve[i] for i in range(len(at))], label, color)
 
 
 def over_timesteps(axes: Axes) -> None:

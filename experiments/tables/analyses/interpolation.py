@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.tables.analyses import Analysis, Findings
-from experiments.tables.analyses.curves import by_timestep, draw, over_timesteps
-from experiments.tables.figures import COLORS, Picture, legend, panels
+from experiments.tables.analyses.curves import by_timestep, over_timesteps
+from experiments.tables.figures import COLORS, Picture, draw_curve, legend, panels
 from experiments.tables.record import Number, Table, Verdict
 from experiments.tables.rows import Row, baseline
 from experiments.tables.verdicts import verdict
@@ -146,11 +146,11 @@ def _table(found: Mapping[str, _Blended]) -> Table:
 def _draw_norms(found: Mapping[str, _Blended]) -> Figure:
     figure, (left, right) = panels(2, width=4)
     row = next(iter(found.values()))  # the images, and so their own norms, are the same in all rows
-    draw(left, row.t, row.original, "h(o)", "black")
-    draw(left, row.t, row.content, "h(c)", "#888888")
+    draw_curve(left, row.t, row.original, "h(o)", "black")
+    draw_curve(left, row.t, row.content, "h(c)", "#888888")
     right.axhline(1, color="black", linewidth=0.8)
     for (name, row), color in zip(found.items(), cycle(COLORS), strict=False):
-        draw(right, row.t, row.kept, name, color)
+        draw_curve(right, row.t, row.kept, name, color)
     left.set_ylabel("norm of h")
     right.set_ylabel("norm of h~ / norm of h(o)")
     for axes in (left, right):

@@ -1,0 +1,1 @@
+"""Files that a configuration needs and the project does not ship."""
