@@ -5,7 +5,6 @@ The overrides go to each of them (`scale=smoke`, `device=cuda`). One process for
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,21 +12,19 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from experiments.command_line import call
+from experiments.command_line import call, parser
 from experiments.configuration import EXPERIMENTS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.all", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for run.py, see `python run.py --help`")
-    overrides = parser.parse_args(arguments).overrides
+    command = parser("all", __doc__)
+    command.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for run.py, see `python run.py --help`")
+    overrides = command.parse_args(arguments).overrides
     for name in EXPERIMENTS:
-        command = [f"experiment={name}", *overrides]
-        text = Text(shlex.join(["python", "run.py", *command]))  # no markup: overrides may have brackets
+        experiment = [f"experiment={name}", *overrides]
+        text = Text(shlex.join(["python", "run.py", *experiment]))  # no markup: overrides may have brackets
         Console(stderr=True).rule(text, align="left")
-        if code := call(command):
+        if code := call(experiment):
             sys.exit(code)
 
 

@@ -7,6 +7,7 @@ import re
 import runpy
 import sys
 import warnings
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from unittest.mock import patch
 
@@ -30,6 +31,12 @@ def guarded(main: Callable[[], object]) -> None:
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")
     with one_line_errors(explain):
         main()
+
+
+def parser(command: str, description: str | None) -> ArgumentParser:
+    """The parser of `python -m experiments.COMMAND`. Its help shows the description with its line breaks."""
+    name = f"python -m experiments.{command}"
+    return ArgumentParser(prog=name, description=description, formatter_class=RawDescriptionHelpFormatter)
 
 
 def call(overrides: Sequence[str]) -> int:

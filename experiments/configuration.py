@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
 
-EXPERIMENTS = (  # of the paper, in its order
-    "table1",
-    "table2",
-    "gamma",
-    "omega",
-    "t_edit",
-    "layer",
-    "schedule",
-    "interpolation",
-    "correlation",
-    "cumulative",
-    "local",
-    "boosting",
-    "sparse",
-    "features",
-    "out_of_domain",
-)
+# Of the paper, in its order.
+EXPERIMENTS = (
+    "table1", "table2", "gamma", "omega", "t_edit", "layer", "schedule", "interpolation", "correlation", "cumulative",
+    "local", "boosting", "sparse", "features", "out_of_domain",
+)  # fmt: skip
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
@@ -49,15 +37,16 @@ def published(table: str | None) -> Mapping[str, Mapping[str, float]]:
 def keys() -> list[str]:
     """Every key of the configuration files, dotted."""
     found: set[str] = set()
-
-    def walk(prefix: str, node: Any) -> None:  # Any: whatever YAML holds
-        if isinstance(node, dict):
-            for name, child in node.items():
-                found.add(f"{prefix}{name}")
-                walk(f"{prefix}{name}.", child)
-
-    walk("", OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml")))
-    for path in sorted(CONF.glob("*/*.yaml")):
-        prefix = "" if path.read_text().startswith("# @package _global_") else f"{path.parent.name}."
-        walk(prefix, OmegaConf.to_container(OmegaConf.load(path)))
+    for path in [CONF / "config.yaml", *CONF.glob("*/*.yaml")]:
+        whole = path.parent == CONF or path.read_text().startswith("# @package _global_")
+        prefix = "" if whole else f"{path.parent.name}."
+        found |= {key for key, _ in dotted(OmegaConf.to_container(OmegaConf.load(path)), prefix)}
     return sorted(key for key in found if not key.startswith(("hydra", "defaults")))
+
+
+def dotted(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of nested mappings, dotted, with its value (`Any`: whatever YAML holds)."""
+    if isinstance(node, dict):
+        for name, child in node.items():
+            yield f"{prefix}{name}", child
+            yield from dotted(child, f"{prefix}{name}.")

@@ -9,10 +9,10 @@ the workspace.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.command_line import parser
 from experiments.outlets.wandb import Board, WandbTracker, recorded_rows
 from experiments.outlets.workspace_view import save, workspace
 from experiments.store.cell import Store
@@ -21,16 +21,12 @@ from injectfusion.core.errors import UserError, one_line_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.dashboard",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of tables, figures and records")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder of the cells")
-    parser.add_argument("--project", default="injectfusion-bench")
-    parser.add_argument("--entity", help="user or team; default: your own")
-    options = parser.parse_args(arguments)
+    command = parser("dashboard", __doc__)
+    command.add_argument("--results", type=Path, default=Path("results"), help="folder of tables, figures and records")
+    command.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder of the cells")
+    command.add_argument("--project", default="injectfusion-bench")
+    command.add_argument("--entity", help="user or team; default: your own")
+    options = command.parse_args(arguments)
     with one_line_errors():
         send(options.results, Store(options.outputs), options.project, options.entity)
 
@@ -40,8 +36,7 @@ def send(results: Path, store: Store, project: str, entity: str | None) -> None:
 
     A result whose cells are not there, such as a committed one in a fresh clone, is left out with a line that says so.
 
-    Raises:
-        UserError: there is no result, or none with its cells; wandb or wandb-workspaces is not installed.
+    UserError: there is no result, or none with its cells; wandb or wandb-workspaces is not installed.
     """
     tracker = WandbTracker(project, entity, str(store.outputs))
     boards = []

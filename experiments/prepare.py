@@ -10,7 +10,6 @@ is present; 2: something is missing or wrong.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -18,18 +17,16 @@ from rich.console import Console
 
 from experiments.assets.downloads import fetch_all
 from experiments.assets.requirements import require_given, show, survey
-from experiments.command_line import explain
+from experiments.command_line import explain, parser
 from experiments.configuration import composed
 from injectfusion.core.errors import one_line_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for run.py")
-    parser.add_argument("--check", action="store_true", help="only print what is needed; download nothing")
-    options = parser.parse_args(arguments)
+    command = parser("prepare", __doc__)
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for run.py")
+    command.add_argument("--check", action="store_true", help="only print what is needed; download nothing")
+    options = command.parse_args(arguments)
     console = Console()
     with one_line_errors(explain):
         config = composed(options.overrides)

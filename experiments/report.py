@@ -8,10 +8,10 @@ store. The page is one file without anything from outside: it opens from disk, o
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.command_line import parser
 from experiments.outlets.page import page
 from experiments.store.cell import Store
 from injectfusion.core.errors import UserError, one_line_errors
@@ -21,13 +21,11 @@ PAIRS = 12
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="the store; outputs")
-    parser.add_argument("--pairs", type=int, default=PAIRS, metavar="N", help=f"single pairs to show; {PAIRS}")
-    options = parser.parse_args(arguments)
+    command = parser("report", __doc__)
+    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    command.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="the store; outputs")
+    command.add_argument("--pairs", type=int, default=PAIRS, metavar="N", help=f"single pairs to show; {PAIRS}")
+    options = command.parse_args(arguments)
     with one_line_errors():
         if options.pairs < 0:
             raise UserError(f"--pairs is {options.pairs}; it must be 0 (none) or more")

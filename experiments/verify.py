@@ -6,7 +6,6 @@ names. All its numbers that have an interval are compared, to rounding. Exit cod
 
 from __future__ import annotations
 
-import argparse
 import io
 import math
 import shlex
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.command_line import call
+from experiments.command_line import call, parser
 from experiments.configuration import ROOT
 from experiments.outlets.formats import format_entry, format_number
 from experiments.tables.record import Number, Record, records
@@ -39,8 +38,7 @@ def agree(committed: Number, again: Number) -> bool:
 def compared(committed: Record, again: Record) -> Iterator[tuple[str, Number, Number]]:
     """Every number with an interval: where it is, as committed, and again.
 
-    Raises:
-        UserError: the records have other tables, rows or columns.
+    UserError: the records have other tables, rows or columns.
     """
     for first, second in zip(committed.shown, again.shown, strict=False):
         rows = [format_entry(line[0]) for line in first.lines]
@@ -58,8 +56,7 @@ def compared(committed: Record, again: Record) -> Iterator[tuple[str, Number, Nu
 def verify(names: Sequence[str], results: Path, outputs: Path, console: Console) -> bool:
     """Run and compare; True where every number agrees.
 
-    Raises:
-        UserError: an unknown name; a store that is not empty; an experiment that fails.
+    UserError: an unknown name; a store that is not empty; an experiment that fails.
     """
     known = {record.stem: record for record in records(results)}
     for name in names:
@@ -86,11 +83,11 @@ def verify(names: Sequence[str], results: Path, outputs: Path, console: Console)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.verify", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="results to verify, e.g. table2 (default: all)")
-    parser.add_argument("--results", type=Path, default=ROOT / "results", help="the committed results")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs/verify"), help="an empty store, which is kept")
-    options = parser.parse_args(arguments)
+    command = parser("verify", __doc__)
+    command.add_argument("names", nargs="*", metavar="NAME", help="results to verify, e.g. table2 (default: all)")
+    command.add_argument("--results", type=Path, default=ROOT / "results", help="the committed results")
+    command.add_argument("--outputs", type=Path, default=Path("outputs/verify"), help="an empty store, which is kept")
+    options = command.parse_args(arguments)
     with one_line_errors():
         if not verify(options.names, options.results, options.outputs, Console()):
             raise SystemExit(1)

@@ -18,18 +18,14 @@ if TYPE_CHECKING:
     from injectfusion.sampling import Trajectory, generate, invert, reverse
 
 # Imported when first used: diffusers takes seconds, which users of `injectfusion.core` alone need not wait for.
-_MODULES = {
-    "Method": "method",
-    "Trajectory": "sampling",
-    "generate": "sampling",
-    "inject": "edit",
-    "invert": "sampling",
-    "load": "backbones.loading",
-    "load_images": "core.images",
-    "read_image": "core.images",
-    "reverse": "sampling",
-    "save_image": "core.images",
+_NAMES = {
+    "backbones.loading": ["load"],
+    "core.images": ["load_images", "read_image", "save_image"],
+    "edit": ["inject"],
+    "method": ["Method"],
+    "sampling": ["Trajectory", "generate", "invert", "reverse"],
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULES)
 
 

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from injectfusion.core.errors import UserError, unknown
 from injectfusion.hspace import BLENDS, GAMMA_SCHEDULES, Blend
 from injectfusion.schedule import TRAIN_STEPS
 
 ContentSource = Literal["inversion", "reverse"]
-CONTENT_SOURCES: tuple[ContentSource, ...] = ("inversion", "reverse")
 _SITE = re.compile(r"h|decoder[1-9]\d*|skips|h\+skips")  # each backbone knows how many decoder levels it has
 
 
@@ -60,38 +59,31 @@ class Method:
     content_source: ContentSource = "inversion"
 
     def __post_init__(self) -> None:
-        for name, value, high in (
-            ("gamma", self.gamma, 1),
-            ("omega", self.omega, 1),
-            ("t_edit", self.t_edit, TRAIN_STEPS),
-            ("t_boost", self.t_boost, TRAIN_STEPS),
-            ("eta", self.eta, 1),
-        ):
+        shares = [("gamma", self.gamma, 1), ("omega", self.omega, 1), ("eta", self.eta, 1)]
+        times = [("t_edit", self.t_edit, TRAIN_STEPS), ("t_boost", self.t_boost, TRAIN_STEPS)]
+        for name, value, high in shares + times:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UserError(f"method.{name} is {value!r}; it must be a number")
             if not 0 <= value <= high:  # also refuses NaN
                 raise UserError(f"method.{name} is {value}; it must lie in [0, {high}]")
         if self.t_boost > self.t_edit:
-            raise UserError(
-                f"method.t_boost is {self.t_boost}, above method.t_edit {self.t_edit}; "
-                "quality boosting begins after editing has ended: lower t_boost or raise t_edit"
-            )
+            why = "quality boosting begins after editing has ended: lower t_boost or raise t_edit"
+            raise UserError(f"method.t_boost is {self.t_boost}, above method.t_edit {self.t_edit}; {why}")
         for name, steps in (("inject_steps", self.inject_steps), ("generation_steps", self.generation_steps)):
             if steps is not None and not (isinstance(steps, int) and 2 <= steps <= TRAIN_STEPS):
                 raise UserError(f"method.{name} is {steps!r}; it must be null or an integer in [2, {TRAIN_STEPS}]")
         if self.gamma_schedule not in GAMMA_SCHEDULES:
             raise UserError(unknown("method.gamma_schedule", self.gamma_schedule, list(GAMMA_SCHEDULES)))
-        if self.content_source not in CONTENT_SOURCES:
-            raise UserError(unknown("method.content_source", self.content_source, CONTENT_SOURCES))
+        if self.content_source not in get_args(ContentSource):
+            raise UserError(unknown("method.content_source", self.content_source, get_args(ContentSource)))
         if not _SITE.fullmatch(str(self.site)):
             raise UserError(unknown("method.site", self.site, ["h", "decoder1 .. decoderN", "skips", "h+skips"]))
         if self.box is not None:
             object.__setattr__(self, "box", _checked_box(self.box))  # configuration files give lists
             if "skips" in self.site:
-                raise UserError(
-                    f"method.box needs a single feature map, and method.site={self.site} has many: set box to null, "
-                    "or site to h or to a decoder level"
-                )
+                needs = "method.box needs a single feature map"
+                advice = "set box to null, or site to h or to a decoder level"
+                raise UserError(f"{needs}, and method.site={self.site} has many: {advice}")
         self.blend_function  # noqa: B018 (an unknown blend is refused now)
 
     @cached_property
@@ -119,10 +111,6 @@ class Method:
     def split(self) -> str:
         """The site at which the backbone is split: `h` where nothing is injected."""
         return self.site if self.injects else "h"
-
-    def gamma_at(self, progress: float) -> float:
-        """gamma at a progress in [0, 1]: 0 at the first edited timestep, the noisiest, and 1 at the last."""
-        return GAMMA_SCHEDULES[self.gamma_schedule](self.gamma, progress)
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides the results, as JSON values (hence `Any`): for the names and hashes of cells.
@@ -168,15 +156,12 @@ class Method:
 
 
 def _checked_box(box: object) -> tuple[float, float, float, float]:
-    if not isinstance(box, Sequence) or len(box) != 4 or not all(isinstance(edge, int | float) for edge in box):
-        raise UserError(f"method.box is {box}; it must be null or [top, bottom, left, right]")
-    top, bottom, left, right = box
-    if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
-        raise UserError(
-            f"method.box is {list(box)}; it must be [top, bottom, left, right] with "
-            "0 <= top < bottom <= 1 and 0 <= left < right <= 1"
-        )
-    return top, bottom, left, right
+    if isinstance(box, Sequence) and len(box) == 4 and all(isinstance(edge, int | float) for edge in box):
+        top, bottom, left, right = box
+        if 0 <= top < bottom <= 1 and 0 <= left < right <= 1:
+            return top, bottom, left, right
+    meaning = "[top, bottom, left, right] with 0 <= top < bottom <= 1 and 0 <= left < right <= 1"
+    raise UserError(f"method.box is {box}; it must be null or {meaning}")
 
 
 def _imported(path: str, arguments: Mapping[str, Any], key: str) -> Callable[..., Any]:
@@ -185,16 +170,13 @@ def _imported(path: str, arguments: Mapping[str, Any], key: str) -> Callable[...
     try:
         function: Callable[..., Any] = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{key}={path} cannot be imported ({error}); give the dotted path of a function that Python finds"
-        ) from error
+        advice = "give the dotted path of a function that Python finds"
+        raise UserError(f"{key}={path} cannot be imported ({error}); {advice}") from error
     try:
         inspect.signature(function).bind(None, None, 0.5, **arguments)
     except TypeError as error:
-        raise UserError(
-            f"{key}={path} cannot be called ({error}); it must take (h_original, h_content, gamma) "
-            "and the keyword arguments given with it"
-        ) from error
+        needed = "it must take (h_original, h_content, gamma) and the keyword arguments given with it"
+        raise UserError(f"{key}={path} cannot be called ({error}); {needed}") from error
     except ValueError:  # functions written in C, such as torch.lerp, have no signature
         pass
     return function

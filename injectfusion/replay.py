@@ -22,8 +22,7 @@ from rich.table import Table
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from injectfusion.backbones.loading import build_backbone
-from injectfusion.backbones.released import ADM, DDPM, ReleasedNetwork
+from injectfusion.backbones.released import ADM, DDPM, convert
 from injectfusion.backbones.unet import UNetBackbone
 from injectfusion.core.errors import UserError, one_line_errors, unknown
 from injectfusion.core.progress import Progress, Track, silent
@@ -35,8 +34,7 @@ FORWARD_LIMIT = 1e-4  # relative L2 error of one forward pass
 LIMIT = 1e-3  # of everything that takes many passes
 
 _KINDS: dict[str, type[DDPM] | type[ADM]] = {"ddpm": DDPM, "adm": ADM}
-# Settings that `ADM` assumes to be on.
-_ADM_FIXED = ("resblock_updown", "use_scale_shift_norm")
+_ADM_FIXED = ("resblock_updown", "use_scale_shift_norm")  # settings that `ADM` assumes to be on
 
 
 @dataclass(frozen=True)
@@ -60,29 +58,66 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Recording:
-    """Settings (JSON values, hence `Any`) and tensors of a recording, by key."""
+    """The tensors of a recording, and its settings (JSON values) under keys that begin with `meta/`; hence `Any`."""
 
     path: Path
-    meta: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any]
 
-    def __getitem__(self, key: str) -> Tensor:
-        if key not in self.tensors:
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.values:
             raise UserError(f"{self.path} is incomplete: {key} is missing")
-        return self.tensors[key]
+        return self.values[key]
 
-    def setting(self, key: str) -> Any:
-        if key not in self.meta:
-            raise UserError(f"{self.path} is incomplete: {key} is missing in its meta")
-        return self.meta[key]
+    def compared(self, key: str, computed: Tensor, limit: float = LIMIT) -> Comparison:
+        return Comparison(key, _error(computed, self[key]), limit)
 
 
-def read(path: Path) -> Recording:
-    """A recording from disk.
+def replay(path: Path, progress: Track = silent) -> Iterator[Comparison]:
+    """Compute every tensor of a recording again.
 
+    Args:
+        progress: shows the progress over the cases of injection.
     Raises:
-        UserError: the file is missing, damaged, or has no `meta`.
+        UserError: the file is missing, damaged or incomplete; its network or one of its settings is not supported; its
+            weights do not belong to the network of its settings.
     """
+    recording = _read(path)
+    backbone = _backbone(recording)
+    steps = recording["meta/inversion_steps"]
+    if timesteps(steps) != recording["meta/inversion_timesteps"]:
+        raise UserError(f"{path}: inversion_timesteps are not seq({steps})")
+
+    # The whole network on the batch, and its two halves image by image, as the method uses them.
+    x, times = recording["forward/x"], recording["forward/t"]
+    with torch.inference_mode():
+        yield recording.compared("forward/output", backbone.unet(x, times).sample, FORWARD_LIMIT)
+        halves = [backbone.encode(x[i : i + 1], int(times[i])) for i in range(len(x))]
+        yield recording.compared("forward/h", torch.cat([features.h for features in halves]), FORWARD_LIMIT)
+        eps = torch.cat([backbone.decode(features) for features in halves])
+    error = _error(eps, recording["forward/output"][:, : x.shape[1]])
+    yield Comparison("forward/output, in two halves", error, FORWARD_LIMIT)
+
+    content, original = (invert(backbone, recording[f"{side}/x0"], steps) for side in ("content", "original"))
+    yield recording.compared("content/xT", content.x_T)
+    yield recording.compared("original/xT", original.x_T)
+    for t in content.timesteps:
+        yield recording.compared(f"content/h/{t}", content.h_at(t))
+
+    # Cases start from the recorded latents and features, so that only their own errors count: on the way back, a random
+    # network magnifies the rounding errors of an inversion up to forty times.
+    h = torch.stack([recording[f"content/h/{t}"] for t in content.timesteps], dim=1)
+    recorded = Trajectory(recording["content/xT"], h, content.timesteps)
+    cases = recording["meta/cases"]
+    for i in progress(range(len(cases)), path.name):
+        if cases[i]["mask"]:
+            raise UserError(f"{path}: a case has a mask, whose position is not recorded")
+        gamma, omega, t_edit, inject_steps = (cases[i][key] for key in ("gamma", "omega", "t_edit", "n_replace"))
+        method = Method(gamma=gamma, omega=omega, t_edit=t_edit, t_boost=0, inject_steps=inject_steps)
+        result = generate(backbone, recording["original/xT"], cases[i]["n_gen"], method, recorded)
+        yield recording.compared(f"case/{i}/result", result)
+
+
+def _read(path: Path) -> Recording:
     if not path.is_file():
         raise UserError(f"recording missing: {path}")
     try:
@@ -91,91 +126,35 @@ def read(path: Path) -> Recording:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a handle, not a dict)
     except (SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{path} is not a recording ({type(error).__name__}: {error})") from None
-    return Recording(path, meta, tensors)
+    return Recording(path, tensors | {f"meta/{key}": value for key, value in meta.items()})
 
 
-def network(recording: Recording) -> ReleasedNetwork:
-    """The network that a recording was made with.
-
-    Raises:
-        UserError: its kind is unknown, or one of its settings is missing or not supported.
-    """
-    kind = recording.setting("kind")
+def _backbone(recording: Recording) -> UNetBackbone:
+    """The network that a recording was made with."""
+    path, kind = recording.path, recording["meta/kind"]
     if kind not in _KINDS:
-        raise UserError(f"{recording.path}: {unknown('kind of network', kind, list(_KINDS))}")
+        raise UserError(f"{path}: {unknown('kind of network', kind, list(_KINDS))}")
     for key in _ADM_FIXED if kind == "adm" else ():
-        if recording.setting(key) is not True:
-            raise UserError(f"{recording.path}: {key} is off, which no released network has")
-    settings: dict[str, Any] = {field.name: recording.setting(field.name) for field in fields(_KINDS[kind])}
-    tuples: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
-    return _KINDS[kind](**tuples)
-
-
-def replay(recording: Recording, progress: Track = silent) -> Iterator[Comparison]:
-    """Compute every recorded tensor again.
-
-    Args:
-        progress: shows the progress over the cases of injection.
-    Raises:
-        UserError: the recording is incomplete, or its weights do not belong to the network of its settings.
-    """
-    prefix = "weights/"
-    state = {key.removeprefix(prefix): v for key, v in recording.tensors.items() if key.startswith(prefix)}
-    backbone = build_backbone(network(recording), state, str(recording.path))
-    train_steps = recording.setting("num_train_timesteps")
+        if recording[f"meta/{key}"] is not True:
+            raise UserError(f"{path}: {key} is off, which no released network has")
+    settings: dict[str, Any] = {}
+    for field in fields(_KINDS[kind]):
+        value = recording[f"meta/{field.name}"]
+        settings[field.name] = tuple(value) if isinstance(value, list) else value
+    network = _KINDS[kind](**settings)
+    train_steps = recording["meta/num_train_timesteps"]
     if train_steps != TRAIN_STEPS:
-        raise UserError(f"{recording.path}: {train_steps} training timesteps; networks here have {TRAIN_STEPS}")
-    backbone.alpha_cumprod = linear_alpha_cumprod(
-        beta_start=recording.setting("beta_start"), beta_end=recording.setting("beta_end")
-    )
-    steps = recording.setting("inversion_steps")
-    if timesteps(steps) != recording.setting("inversion_timesteps"):
-        raise UserError(f"{recording.path}: inversion_timesteps are not seq({steps})")
-
-    yield from _forward(recording, backbone)
-    content, original = (invert(backbone, recording[f"{side}/x0"], steps) for side in ("content", "original"))
-    yield _compared(recording, "content/xT", content.x_T)
-    yield _compared(recording, "original/xT", original.x_T)
-    for t in content.timesteps:
-        yield _compared(recording, f"content/h/{t}", content.h_at(t))
-
-    # Cases start from the recorded latents and features, so that only their own errors count: on the way back, a random
-    # network magnifies the rounding errors of an inversion up to forty times.
-    h = torch.stack([recording[f"content/h/{t}"] for t in content.timesteps], dim=1)
-    recorded = Trajectory(recording["content/xT"], h, content.timesteps)
-    cases = recording.setting("cases")
-    for i in progress(range(len(cases)), recording.path.name):
-        method = _method(recording, cases[i])
-        result = generate(backbone, recording["original/xT"], cases[i]["n_gen"], method, recorded)
-        yield _compared(recording, f"case/{i}/result", result)
+        raise UserError(f"{path}: {train_steps} training timesteps; networks here have {TRAIN_STEPS}")
+    prefix = "weights/"
+    weights = {key.removeprefix(prefix): v for key, v in recording.values.items() if key.startswith(prefix)}
+    beta_start, beta_end = recording["meta/beta_start"], recording["meta/beta_end"]
+    alpha_cumprod = linear_alpha_cumprod(beta_start=beta_start, beta_end=beta_end)
+    return UNetBackbone(convert(weights, network, str(path)), alpha_cumprod)
 
 
-def _forward(recording: Recording, backbone: UNetBackbone) -> Iterator[Comparison]:
-    """The whole network on the batch, and its two halves image by image, as the method uses them."""
-    x, t = recording["forward/x"], recording["forward/t"]
-    with torch.inference_mode():
-        yield _compared(recording, "forward/output", backbone.unet(x, t).sample, FORWARD_LIMIT)
-        halves = [backbone.encode(x[i : i + 1], int(t[i])) for i in range(len(x))]
-        yield _compared(recording, "forward/h", torch.cat([features.h for features in halves]), FORWARD_LIMIT)
-        eps = torch.cat([backbone.decode(features) for features in halves])
-    recorded = recording["forward/output"][:, : x.shape[1]]
-    yield Comparison("forward/output, in two halves", _relative(eps, recorded), FORWARD_LIMIT)
-
-
-def _method(recording: Recording, case: Mapping[str, Any]) -> Method:
-    if case["mask"]:
-        raise UserError(f"{recording.path}: a case has a mask, whose position is not recorded")
-    gamma, omega, t_edit, inject_steps = (case[key] for key in ("gamma", "omega", "t_edit", "n_replace"))
-    return Method(gamma=gamma, omega=omega, t_edit=t_edit, t_boost=0, inject_steps=inject_steps)
-
-
-def _compared(recording: Recording, name: str, computed: Tensor, limit: float = LIMIT) -> Comparison:
-    return Comparison(name, _relative(computed, recording[name]), limit)
-
-
-def _relative(computed: Tensor, recorded: Tensor) -> float:
-    difference = (computed.double() - recorded.double()).norm() / recorded.double().norm()
-    return float(difference)
+def _error(computed: Tensor, recorded: Tensor) -> float:
+    """Relative L2 error."""
+    return float((computed.double() - recorded.double()).norm() / recorded.double().norm())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -190,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _report(path: Path) -> bool:
     """Replay one file and print its table. Returns whether everything agrees."""
     with Progress() as progress:
-        comparisons = list(replay(read(path), progress.track))
+        comparisons = list(replay(path, progress.track))
     table = Table("recorded", "relative L2 error", "limit", "", title=path.name, title_justify="left")
     for c in comparisons:
         table.add_row(c.name, f"{c.error:.1e}", f"{c.limit:.0e}", "agrees" if c.agrees else "DIFFERS")

@@ -13,11 +13,9 @@ from torch import Tensor
 from injectfusion import ddim
 from injectfusion.backbones.base import Backbone, Features
 from injectfusion.calibration import calibrate
-from injectfusion.hspace import blend_inside, box_mask
+from injectfusion.hspace import GAMMA_SCHEDULES, blend_inside, box_mask
 from injectfusion.method import RECONSTRUCTION, ContentSource, Method
 from injectfusion.schedule import timesteps
-
-Observer = Callable[[int, Features, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,16 @@ def _walk(backbone: Backbone, path: Sequence[int]) -> Iterator[tuple[int, float,
         yield t, alpha_cumprod[t], alpha_cumprod[t_next]
 
 
+def _follow(backbone: Backbone, x: Tensor, path: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    """The end of a DDIM process with eta = 0 along a path of timesteps, and h at each of them but the last."""
+    kept = []
+    for t, a_t, a_next in _walk(backbone, path):
+        features = backbone.encode(x, t)
+        kept.append(features.h)
+        x = ddim.step(x, backbone.decode(features), a_t, a_next)
+    return x, kept
+
+
 @torch.inference_mode()
 def invert(backbone: Backbone, x_0: Tensor, steps: int) -> Trajectory:
     """DDIM inversion with eta = 0, equation (2): upward over consecutive pairs of seq(steps), keeping h on the way.
@@ -59,12 +67,8 @@ def invert(backbone: Backbone, x_0: Tensor, steps: int) -> Trajectory:
         ValueError: steps is out of range.
     """
     sequence = timesteps(steps, len(backbone.alpha_cumprod))
-    x, kept = x_0, []
-    for t, a_t, a_next in _walk(backbone, sequence):
-        features = backbone.encode(x, t)
-        kept.append(features.h)
-        x = ddim.step(x, backbone.decode(features), a_t, a_next)
-    return Trajectory(x, torch.stack(kept, dim=1), tuple(sequence[:-1]))
+    x_T, kept = _follow(backbone, x_0, sequence)
+    return Trajectory(x_T, torch.stack(kept, dim=1), tuple(sequence[:-1]))
 
 
 @torch.inference_mode()
@@ -78,11 +82,7 @@ def reverse(backbone: Backbone, x_T: Tensor, steps: int) -> Trajectory:
         ValueError: steps is out of range.
     """
     sequence = timesteps(steps, len(backbone.alpha_cumprod))
-    x, kept = x_T, []
-    for t, a_t, a_prev in _walk(backbone, [*reversed(sequence), -1]):
-        features = backbone.encode(x, t)
-        kept.append(features.h)
-        x = ddim.step(x, backbone.decode(features), a_t, a_prev)
+    _, kept = _follow(backbone, x_T, [*reversed(sequence), -1])
     return Trajectory(x_T, torch.stack(kept[::-1], dim=1), tuple(sequence))
 
 
@@ -106,7 +106,7 @@ def generate(
     method: Method = RECONSTRUCTION,
     content: Trajectory | None = None,
     generators: Sequence[torch.Generator] | None = None,
-    observe: Observer | None = None,
+    observe: Callable[[int, Features, Tensor], None] | None = None,
 ) -> Tensor:
     """The full generative process, algorithm 2, over the three intervals of equation (4).
 
@@ -136,7 +136,8 @@ def generate(
         raise ValueError("injection needs the contents' features")
     if method.t_boost > 0 and generators is None:
         raise ValueError("quality boosting needs one generator per pair")
-    gammas = _gammas(method, edited)
+    last, schedule = max(1, len(edited) - 1), GAMMA_SCHEDULES[method.gamma_schedule]
+    gammas = {t: schedule(method.gamma, i / last) for i, t in enumerate(reversed(edited))}  # appendix G
 
     x = x_T
     for t, a_t, a_prev in _walk(backbone, [*reversed(sequence), -1]):
@@ -163,20 +164,12 @@ def generate(
     return x
 
 
-def _gammas(method: Method, edited: Sequence[int]) -> dict[int, float]:
-    """gamma at each edited timestep (appendix G)."""
-    last = max(1, len(edited) - 1)
-    return {t: method.gamma_at(i / last) for i, t in enumerate(sorted(edited, reverse=True))}
-
-
 def _blended(method: Method, h_original: Tensor, h_content: Tensor, gamma: float) -> Tensor:
     """(B, Ch, hh, ww), or (B, K, Ch, hh, ww) of a backbone with K branches, each of which is blended separately."""
     blend = method.blend_function
     assert blend is not None  # the caller injects
     original, content = h_original.flatten(0, -4), h_content.flatten(0, -4)
     if method.box is None:
-        blended = blend(original, content, gamma)
-    else:
-        mask = box_mask(method.box, *original.shape[2:]).to(original)
-        blended = blend_inside(blend, original, content, gamma, mask)
-    return blended.reshape(h_original.shape)
+        return blend(original, content, gamma).reshape(h_original.shape)
+    mask = box_mask(method.box, *original.shape[2:]).to(original)
+    return blend_inside(blend, original, content, gamma, mask).reshape(h_original.shape)

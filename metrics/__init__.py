@@ -1,9 +1,4 @@
-"""metrics: images and embeddings in, numbers out. Scores any folder of results; contains no diffusion code.
-
-from metrics import score_folder
-
-print(score_folder("results", "originals", "contents").estimates["id"].value)
-"""
+"""metrics: images and embeddings in, numbers out. `score_folder` scores any folder of results; no diffusion code."""
 
 from typing import TYPE_CHECKING
 

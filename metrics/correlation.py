@@ -10,13 +10,10 @@ from injectfusion.core.errors import UserError
 def norm_correlation(h: Tensor, skip: Tensor) -> tuple[float, float]:
     """Homogeneous (5) and heterogeneous (6) correlation at one timestep.
 
-    Args:
-        h, skip: (N,) norms ||h_i|| and ||g_i|| over N samples.
-    Returns:
-        r over pairs (h_i, g_i) of the same sample, and over all pairs (h_i, g_j) of different samples. As z-scores sum
-        to zero, the second is -r / (N - 1).
-    Raises:
-        UserError: fewer than two samples, or norms that are all equal.
+    Of N samples' norms ||h_i|| and ||g_i||, (N,) each: r over pairs (h_i, g_i) of the same sample, and over all pairs
+    (h_i, g_j) of different samples. As z-scores sum to zero, the second is -r / (N - 1).
+
+    UserError: fewer than two samples, or norms that are all equal.
     """
     n = len(h)
     if n < 2:
@@ -28,13 +25,10 @@ def norm_correlation(h: Tensor, skip: Tensor) -> tuple[float, float]:
 
 
 def homogeneous(h: Tensor, skip: Tensor, counts: Tensor) -> Tensor:
-    """Homogeneous correlation (5) on R resamples of N samples, at S timesteps at once.
+    """Homogeneous correlation (5) of (N, S) norms at S timesteps at once, on R resamples of the N samples.
 
-    Args:
-        h, skip: (N, S) norms.
-        counts: (R, N) how often each sample is drawn.
-    Returns:
-        (R, S) float64; not finite where the norms of a resample are all equal.
+    With `counts`, (R, N), how often each sample is drawn -> (R, S) float64; not finite where the norms of a resample
+    are all equal.
     """
     weights = counts.double() / counts.sum(dim=1, keepdim=True)
     h, skip = (x.double() - x.double().mean(dim=0) for x in (h, skip))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -26,6 +26,7 @@ QUANTILES = (0.025, 0.975)  # of a 95 % interval
 
 Direction = Literal["lower", "higher"]
 Outcome = Literal["holds", "does not hold", "within noise"]
+Statistic = Callable[[Tensor], Tensor]  # of counts, how often each result is drawn: (R, n) -> (R,), or (R, S) for S
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,7 @@ class Replicated:
 
     def _with(self, other: Self | float, combine: Callable[[np.ndarray, Any], np.ndarray]) -> Self:
         if not isinstance(other, Replicated):
-            values, replicates = combine(self.values, other), combine(self.replicates, other)
-            return type(self)(values, replicates, self.n, self.seed, self.centered)
+            return replace(self, values=combine(self.values, other), replicates=combine(self.replicates, other))
         self.require_alike(other)
         values, replicates = combine(self.values, other.values), combine(self.replicates, other.replicates)
         return type(self)(values, replicates, self.n, self.seed)
@@ -177,7 +177,6 @@ class Bootstrap:
     Attributes:
         resamples: their number R, at least 100 for a 95 % interval.
         seed: decides which pairs they draw; for equal n always the same.
-
     Raises:
         UserError: a value outside its range.
     """
@@ -197,8 +196,7 @@ class Bootstrap:
     def mean(self, values: np.ndarray, name: str = "a number") -> Estimate:
         """Mean over pairs, (n,) -> an estimate with its percentile interval; `name` is for messages.
 
-        Raises:
-            UserError: no pairs, or a value that is not finite.
+        UserError: no pairs, or a value that is not finite.
         """
         return Estimate(*self._replicated(_mean_of(values), len(values), name), len(values), self.seed, centered=False)
 
@@ -206,26 +204,20 @@ class Bootstrap:
         """Means over pairs, (n, S) -> a curve of S points. Raises as `mean`."""
         return Curve(*self._replicated(_mean_of(values), len(values)), len(values), self.seed)
 
-    def statistic(self, statistic: Callable[[Tensor], Tensor], n: int, name: str = "a number") -> Estimate:
-        """A statistic of the whole set of n results, with a centered interval.
+    def statistic(self, statistic: Statistic, n: int, name: str = "a number") -> Estimate:
+        """A statistic of the whole set of n results, counts (R, n) -> (R,), with a centered interval. Raises as `mean`.
 
-        A Fréchet distance rises when results repeat, and a resample repeats about a third of them: its replicates lie
-        above the estimate. They give the spread, not the place: value + (quantiles - mean of the replicates).
-
-        Args:
-            statistic: counts (R, n) -> (R,), e.g. `partial(reference.frechet, features)`.
-        Raises:
-            UserError: as `mean`.
+        An example is `partial(reference.frechet, features)`. A Fréchet distance rises when results repeat, and a
+        resample repeats about a third of them: its replicates lie above the estimate. They give the spread, not the
+        place: value + (quantiles - mean of the replicates).
         """
         return Estimate(*self._replicated(statistic, n, name), n, self.seed)
 
-    def statistics(self, statistic: Callable[[Tensor], Tensor], n: int) -> Curve:
+    def statistics(self, statistic: Statistic, n: int) -> Curve:
         """As `statistic`, for S statistics at once: counts (R, n) -> (R, S)."""
         return Curve(*self._replicated(statistic, n), n, self.seed)
 
-    def _replicated(
-        self, statistic: Callable[[Tensor], Tensor], n: int, name: str = "a number"
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _replicated(self, statistic: Statistic, n: int, name: str = "a number") -> tuple[np.ndarray, np.ndarray]:
         if n == 0:
             raise UserError(f"{name} over no pairs: there is nothing to measure")
         values = statistic(torch.ones(1, n, dtype=torch.float64)).numpy()[0]
@@ -249,10 +241,9 @@ def pool(estimates: Sequence[Estimate]) -> Estimate:
     """
     if len(estimates) == 1:
         return estimates[0]
-    mean = Curve.of(estimates).mean()
-    return Estimate(mean.values, mean.replicates, sum(estimate.n for estimate in estimates), mean.seed)
+    return replace(Curve.of(estimates).mean(), n=sum(estimate.n for estimate in estimates))
 
 
-def _mean_of(values: np.ndarray) -> Callable[[Tensor], Tensor]:
+def _mean_of(values: np.ndarray) -> Statistic:
     column = torch.from_numpy(np.array(values, dtype=np.float64, order="C"))
     return lambda counts: counts @ column / len(column)

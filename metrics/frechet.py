@@ -18,11 +18,7 @@ _CHUNK = 1024
 
 
 class Reference:
-    """The set of features that results are compared with; its moments are computed once.
-
-    Args:
-        features: (M, D).
-    """
+    """The features that results are compared with, (M, D); their moments are computed once."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features.double()
@@ -53,9 +49,7 @@ class Reference:
         Computed over all features rather than random subsets: exact, without a seed. In a resample, two draws of the
         same result form no pair, as an image forms none with itself.
 
-        Args, returns: as `frechet`.
-        Raises:
-            UserError: fewer than two results or two reference images.
+        Arguments and result as `frechet`. UserError: fewer than two results or two reference images.
         """
         from torchmetrics.image.kid import poly_kernel
 
@@ -89,9 +83,8 @@ class Reference:
 def require(n: int, dimension: int, what: str = "results") -> None:
     """UserError: n images are too few for a Fréchet distance on features of this dimension."""
     if n <= dimension:
-        raise UserError(
-            f"a Fréchet distance on {dimension} features needs at least {dimension + 1} {what}, got {n}: add images"
-        )
+        needed = f"a Fréchet distance on {dimension} features needs at least {dimension + 1} {what}"
+        raise UserError(f"{needed}, got {n}: add images")
 
 
 def frechet_distance(features: Tensor, reference: Tensor) -> float:

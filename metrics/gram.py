@@ -34,7 +34,6 @@ class GramLoss:
         layers: which of the encoder's stages, counted from 0; None means all.
         weights: one for each layer; None means equal weights that sum to 1.
         scale: a factor above 0; with the default, two random faces have a loss of about 0.01.
-
     Raises:
         UserError: a scale of 0 or less.
     """
@@ -50,8 +49,7 @@ class GramLoss:
     def terms(self, depth: int) -> list[tuple[int, float]]:
         """The (layer, weight) of each term for an encoder with `depth` stages.
 
-        Raises:
-            UserError: no layers, one that the encoder does not have, or not one weight for each.
+        UserError: no layers, one that the encoder does not have, or not one weight for each.
         """
         layers = tuple(range(depth)) if self.layers is None else self.layers
         if not layers or not all(0 <= layer < depth for layer in layers):

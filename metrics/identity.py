@@ -11,9 +11,6 @@ VERSION = 1
 def identity_similarity(contents: Tensor, results: Tensor) -> Tensor:
     """Cosine between the identity embeddings of content and result, for each pair. Higher is better.
 
-    Args:
-        contents, results: (N, D) embeddings.
-    Returns:
-        (N,) float64 in [-1, 1].
+    Embeddings (N, D) each -> (N,) float64 in [-1, 1].
     """
     return F.cosine_similarity(contents.double(), results.double(), dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -31,14 +31,8 @@ class Share:
     def record(self) -> dict[str, str | float | None]:
         """Without replicates, as JSON values."""
         share, low, high = (e.value, e.low, e.high) if (e := self.estimate) else (None, None, None)
-        return {
-            "source": self.source,
-            "attribute": self.attribute,
-            "share": share,
-            "low": low,
-            "high": high,
-            "n": self.n,
-        }
+        numbers = {"share": share, "low": low, "high": high, "n": self.n}
+        return {"source": self.source, "attribute": self.attribute, **numbers}
 
 
 @dataclass(frozen=True)
@@ -50,12 +44,9 @@ class Agreement:
     n: int
 
 
-def clip_scores(
-    clip: ImageTextEncoder, images: Tensor, prompts: Mapping[str, str], progress: Track = silent
-) -> np.ndarray:
-    """CS(I, t) = cos(E_img(I), E_txt(t)) of (14): (N, 3, H, W) uint8 -> (N, K) float64, in the order of prompts."""
-    images_embedded = embed(clip.image, images, progress, "CLIP").double()
-    return (images_embedded @ clip.text(list(prompts.values())).double().T).numpy()
+def clip_scores(clip: ImageTextEncoder, images: Tensor, texts: Iterable[str], progress: Track = silent) -> np.ndarray:
+    """CS(I, t) = cos(E_img(I), E_txt(t)) of (14): (N, 3, H, W) uint8 and K texts -> (N, K) float64."""
+    return (embed(clip.image, images, progress, "CLIP").double() @ clip.text(list(texts)).double().T).numpy()
 
 
 def read_attributes(reader: AttributeReader, images: Tensor, progress: Track = silent) -> np.ndarray:
@@ -95,8 +86,8 @@ def agreements(per_pair: pd.DataFrame) -> list[Agreement]:
     for attribute in _attributes(per_pair, "clip"):
         if f"truth/{attribute}" in per_pair:
             both = per_pair[[f"clip/{attribute}", f"truth/{attribute}"]].dropna()
-            same = (both.iloc[:, 0] == both.iloc[:, 1]).mean()
-            found.append(Agreement(attribute, float(same) if len(both) else None, len(both)))
+            same = both.iloc[:, 0] == both.iloc[:, 1]
+            found.append(Agreement(attribute, float(same.mean()) if len(both) else None, len(both)))
     return found
 
 

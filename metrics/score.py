@@ -14,6 +14,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -21,7 +22,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 
 from injectfusion.core.devices import resolve_device
@@ -54,8 +55,6 @@ def score_folder(
 ) -> Score:
     """Score a folder of results against the pairs that they were made from.
 
-        from metrics import score_folder
-
         found = score_folder("results", "originals", "contents")
         fd = found.estimates["fd"]
         print(f"FD {fd.value:.2f} [{fd.low:.2f}, {fd.high:.2f}] over {fd.n} pairs")
@@ -72,8 +71,7 @@ def score_folder(
             encoders' own ("procfaces" has 2000 faces, "faces" has none).
         resize: resize square images to the size that the encoders take (bicubic, antialiased).
         settings: thresholds of the attributes, the Gram loss and the bootstrap.
-        device: of the networks: "auto" (a GPU where there is one), "cpu", "cuda", ...; a given `EncoderSuite` has its
-            own.
+        device: of the networks: "auto" (a GPU where there is one), "cpu", "cuda", ...; an `EncoderSuite` has its own.
         assets: folder of the files of "faces".
         progress: shows the progress of each loop over images, e.g. `Progress().track`.
     Returns:
@@ -86,36 +84,31 @@ def score_folder(
     """
     folders = {"results": Path(results), "originals": Path(originals), "contents": Path(contents)}
     paths = {name: list_images(folder) for name, folder in folders.items()}
-    own_reference = None if reference is None else list_images(Path(reference))
+    given = None if reference is None else list_images(Path(reference))
     _require_matching(paths, folders)
     device = resolve_device(device)
     suite = encoders if isinstance(encoders, EncoderSuite) else _suite(encoders, device, assets)
-    if own_reference is None and suite.reference is None:
+    load = partial(_load, size=suite.image_size, resize=resize, progress=progress)
+    if given is not None:
+        compare, name = partial(load, given), given[0].parent.name
+    elif suite.reference is not None:
+        compare, name = partial(suite.reference, progress), f"{suite.name} reference split"
+    else:
         raise UserError(f"the encoders {suite.name} have no reference images of their own: give --reference DIR")
     if resize and suite.image_size is None:
         raise UserError(f"the encoders {suite.name} take images of any size: leave out --resize")
     settings.gram.terms(suite.gram.depth)
     require(len(paths["results"]), suite.features.dimension, "pairs")
 
-    images = {name: _load(listed, suite.image_size, resize, progress) for name, listed in paths.items()}
+    images = {name: load(listed) for name, listed in paths.items()}
     if images["results"].shape != images["originals"].shape:
         (height, width), (other_height, other_width) = (images[s].shape[-2:] for s in ("results", "originals"))
         raise UserError(f"results are {width}x{height}, originals {other_width}x{other_height}: make them equal")
-    if own_reference is not None:
-        compared, name = _load(own_reference, suite.image_size, resize, progress), own_reference[0].parent.name
-    else:
-        assert suite.reference is not None  # refused above
-        compared, name = suite.reference(progress), f"{suite.name} reference split"
-    reference_name = f"{name} ({len(compared)} images)"
-    targets = prepare(
-        images["originals"],
-        images["contents"],
-        embed(suite.features, compared, progress, "reference"),
-        suite,
-        reference_name=reference_name,
-        names=[path.stem for path in paths["results"]],
-        progress=progress,
-    )
+    reference_features = embed(suite.features, compare(), progress, "reference")
+    reference_name = f"{name} ({len(reference_features)} images)"
+    names = [path.stem for path in paths["results"]]
+    pairs = (images["originals"], images["contents"], reference_features)
+    targets = prepare(*pairs, suite, reference_name=reference_name, names=names, progress=progress)
     computed_with = {
         "encoders": suite.name,
         "reference": reference_name,
@@ -127,13 +120,12 @@ def score_folder(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = vars(_parser().parse_args(arguments))
+    out, layers = given.pop("out"), given.pop("gram_layers")
     with one_line_errors():
-        out = given.pop("out")
         if out is not None and out.suffix not in (".json", ".csv"):
             raise UserError(f"--out {out}: the name must end in .json or .csv")
         if out is not None and not os.access(out.absolute().parent, os.W_OK | os.X_OK):
             raise UserError(f"--out {out}: its folder is missing or cannot be written")
-        layers = given.pop("gram_layers")
         gram = GramLoss(layers and tuple(layers), scale=given.pop("gram_scale"))
         bootstrap = Bootstrap(given.pop("resamples"), given.pop("seed"))
         settings = Settings(given.pop("tau"), given.pop("margin"), gram, bootstrap)
@@ -158,15 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--originals", type=Path, required=True, metavar="DIR", help="folder of originals (style)")
     add("--contents", type=Path, required=True, metavar="DIR", help="folder of contents")
     add("--reference", type=Path, metavar="DIR", help="images for the distances (default: the encoders' own reference)")
-    names = "procfaces (embedded), faces (for photographs of faces) or the dotted path of a function of yours"
-    add("--encoders", default="procfaces", metavar="NAME", help=f"networks to measure with: {names} {default}")
-    add(
-        "--assets",
-        type=Path,
-        default="assets",
-        metavar="DIR",
-        help=f"folder of the files of --encoders faces {default}",
-    )
+    suites = "procfaces, faces (for photographs) or the dotted path of your own function (device) -> EncoderSuite"
+    add("--encoders", default="procfaces", metavar="NAME", help=f"networks to measure with: {suites} {default}")
+    add("--assets", type=Path, default="assets", metavar="DIR", help=f"files of --encoders faces {default}")
     add("--resize", action="store_true", help="resize images to the size that the encoders take (bicubic); recorded")
     add("--tau", type=float, default=DEFAULTS.tau, help=f"(14): least difference of CLIP scores {default}")
     add("--margin", type=float, default=DEFAULTS.margin, help=f"the same for attribute values in [0, 1] {default}")
@@ -202,10 +188,8 @@ def _load(paths: Sequence[Path], size: int | None, resize: bool, progress: Track
     images = load_images(paths, size if resize else None, progress)
     height, width = images.shape[-2:]
     if size is not None and (height, width) != (size, size):
-        raise UserError(
-            f"the images of {paths[0].parent} are {width}x{height}, the encoders take {size}x{size}: "
-            "give --resize or other --encoders"
-        )
+        found = f"the images of {paths[0].parent} are {width}x{height}, the encoders take {size}x{size}"
+        raise UserError(f"{found}: give --resize or other --encoders")
     return images
 
 
@@ -219,19 +203,17 @@ def _require_matching(paths: Mapping[str, Sequence[Path]], folders: Mapping[str,
 
 
 def _print(console: Console, found: Score) -> None:
-    numbers = Table(title=f"{len(found.per_pair)} pairs", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("metric", "value", "95 % interval", "n", "better", "version"):
-        numbers.add_column(heading, justify="left" if heading in ("metric", "better") else "right")
+    right, table = partial(Column, justify="right"), partial(Table, title_justify="left", box=SIMPLE_HEAD)
+    numbers = table("metric", right("value"), right("95 % interval"), right("n"), "better", right("version"))
+    numbers.title = f"{len(found.per_pair)} pairs"
     for name, m in found.metrics.items():
         e = found.estimates[name]
         interval = escape(f"[{e.low:.4g}, {e.high:.4g}]")
         numbers.add_row(m.label, f"{e.value:.4g}", interval, str(e.n), m.direction, str(m.version))
     console.print(numbers)
 
-    shares = Table(title="from content, share of the pairs that differ", title_justify="left", box=SIMPLE_HEAD)
-    shares.add_column("attribute")
-    for heading in ("CLIP (14), 95 %", "n", "read, 95 %", "n", "agreement"):
-        shares.add_column(heading, justify="right")
+    shares = table("attribute", *map(right, ("CLIP (14), 95 %", "n", "read, 95 %", "n", "agreement")))
+    shares.title = "from content, share of the pairs that differ"
     cells = {(share.attribute, share.source): _cells(share) for share in found.shares}
     agreed = {a.attribute: f"{a.value:.2f}" for a in found.agreements if a.value is not None}
     for attribute in dict.fromkeys(share.attribute for share in found.shares):
@@ -239,19 +221,20 @@ def _print(console: Console, found: Score) -> None:
         shares.add_row(attribute, *clip, *read, agreed.get(attribute, ""))
     console.print(shares)
 
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     for side, names in found.faceless.items():
         if names:
-            console.print(f"no face found in {len(names)} {side}, cropped at a fixed place: {', '.join(names)}")
+            say(f"no face found in {len(names)} {side}, cropped at a fixed place: {', '.join(names)}")
     for key in ("encoders", "reference", "resize"):
-        console.print(f"{key}: {found.computed_with[key]}", highlight=False, soft_wrap=True)
-    used = {metric.label: metric.computed_with for metric in found.metrics.values()}
-    used |= {"CLIP": found.attributes_computed_with["clip"], "read": found.attributes_computed_with.get("truth", {})}
+        say(f"{key}: {found.computed_with[key]}")
+    used = {m.label: m.computed_with for m in found.metrics.values()}
+    attributes = found.attributes_computed_with
+    used |= {label: attributes[key] for label, key in (("CLIP", "clip"), ("read", "truth")) if key in attributes}
     for label, values in used.items():
-        if values:
-            encoder = values["encoder"]
-            line = f"{label}: {encoder['name']} v{encoder['version']}, sha256 {encoder['weights_sha256'][:12]}"
-            chosen = [f", {key} {values[key]}" for key in ("layers", "scale", "tau", "margin") if key in values]
-            console.print(line + "".join(chosen), highlight=False, markup=False, soft_wrap=True)
+        encoder = values["encoder"]
+        line = f"{label}: {encoder['name']} v{encoder['version']}, sha256 {encoder['weights_sha256'][:12]}"
+        chosen = [f", {key} {values[key]}" for key in ("layers", "scale", "tau", "margin") if key in values]
+        say(line + "".join(chosen))
 
 
 def _cells(share: Share) -> tuple[str, str]:

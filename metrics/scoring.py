@@ -27,7 +27,6 @@ class Settings:
         margin: the same for attribute values, in [0, 1].
         gram: layers, weights and scale of the style loss.
         bootstrap: resamples for the intervals.
-
     Raises:
         UserError: a value outside its range.
     """
@@ -63,8 +62,7 @@ class Targets:
         clip: CLIP scores.
         truth: attribute values; None without a reader.
         truth_known: were they given, rather than predicted from the images?
-        reference: features for the Fréchet and kernel distances.
-        reference_name: the images that these features are of.
+        reference: features for the Fréchet and kernel distances, of the images that `reference_name` names.
         faceless: names of the pairs in whose content the identity encoder found no face.
     """
 
@@ -88,8 +86,7 @@ class Score:
             "original" or missing (left out).
         metrics: what "fd", "kid", "id" and "gram" are.
         estimates: their numbers, by the same names.
-        shares: how often each attribute came from the content.
-        agreements: how often CLIP and truth name the same origin.
+        shares, agreements: of each attribute; see `Share` and `Agreement`.
         attributes_computed_with: provenance and settings of the attributes, by source, as JSON values (hence `Any`).
         features: (N, D) float32 of the results.
         faceless: names of the pairs in whose "contents" and "results" the identity encoder found no face. They are
@@ -123,9 +120,9 @@ class Score:
     def table(self) -> pd.DataFrame:
         """Every number on a line: metric, value, low, high, n, direction ("" for shares), version."""
         lines: list[tuple[Any, ...]] = []
-        for name, metric in self.metrics.items():
+        for name, m in self.metrics.items():
             e = self.estimates[name]
-            lines.append((metric.label, e.value, e.low, e.high, e.n, metric.direction, metric.version))
+            lines.append((m.label, e.value, e.low, e.high, e.n, m.direction, m.version))
         for source, attribute, *numbers in (share.record().values() for share in self.shares):
             lines.append((f"from content, {source}: {attribute}", *numbers, "", origins.VERSION))
         for a in self.agreements:
@@ -134,11 +131,7 @@ class Score:
 
 
 def declare(encoders: EncoderSuite, settings: Settings, reference_name: str) -> dict[str, Metric]:
-    """The metrics of a scoring, before anything is computed.
-
-    Raises:
-        UserError: Gram layers that the encoder does not have.
-    """
+    """The metrics of a scoring, before anything is computed. UserError: Gram layers that the encoder does not have."""
     features = {"encoder": asdict(encoders.features.provenance), "reference": reference_name}
     identities = {"encoder": asdict(encoders.identity.provenance)}
     style = {"encoder": asdict(encoders.gram.provenance), **settings.gram.settings(encoders.gram.depth)}
@@ -181,12 +174,13 @@ def prepare(
         values = Sides(*(side.double().numpy() for side in truth))
     elif encoders.reader is not None:
         values = Sides(*(origins.read_attributes(encoders.reader, images, progress) for images in sides))
-    names = tuple(names) if names is not None else tuple(str(i) for i in range(len(originals)))
+    names = tuple(map(str, range(len(originals))) if names is None else names)
+    texts = list(encoders.prompts.values())
     return Targets(
         names=names,
         originals=originals,
         identity=embed(encoders.identity, contents, progress, "identity"),
-        clip=Sides(*(origins.clip_scores(encoders.clip, images, encoders.prompts, progress) for images in sides)),
+        clip=Sides(*(origins.clip_scores(encoders.clip, images, texts, progress) for images in sides)),
         truth=values,
         truth_known=truth is not None,
         reference=frechet.Reference(reference_features),
@@ -196,11 +190,7 @@ def prepare(
 
 
 def score(
-    results: Tensor,
-    targets: Targets,
-    encoders: EncoderSuite,
-    settings: Settings = DEFAULTS,
-    progress: Track = silent,
+    results: Tensor, targets: Targets, encoders: EncoderSuite, settings: Settings = DEFAULTS, progress: Track = silent
 ) -> Score:
     """Score the results of N pairs. Contents or originals given as results are the floors of a table.
 
@@ -214,24 +204,23 @@ def score(
         raise ValueError(f"results {results.shape} and originals {targets.originals.shape} differ in shape")
     metrics = declare(encoders, settings, targets.reference_name)
     features = embed(encoders.features, results, progress, "features")
+    identities = embed(encoders.identity, results, progress, "identity")
     per_pair = pd.DataFrame(index=pd.Index(targets.names, name="pair"))
-    per_pair["identity"] = identity.identity_similarity(
-        targets.identity, embed(encoders.identity, results, progress, "identity")
-    ).numpy()
+    per_pair["identity"] = identity.identity_similarity(targets.identity, identities).numpy()
     per_pair["gram"] = settings.gram(encoders.gram, targets.originals, results, progress).numpy()
-    clip = origins.clip_scores(encoders.clip, results, encoders.prompts, progress)
+    clip = origins.clip_scores(encoders.clip, results, encoders.prompts.values(), progress)
     _add_origins(per_pair, "clip", tuple(encoders.prompts), clip, targets.clip, settings.tau)
     if encoders.reader is not None and targets.truth is not None:
         values = embed(encoders.reader, results, progress, "attributes").double().numpy()
         _add_origins(per_pair, "truth", encoders.reader.names, values, targets.truth, settings.margin)
 
-    bootstrap, n = settings.bootstrap, len(results)
+    bootstrap, n, reference = settings.bootstrap, len(results), targets.reference
     return Score(
         per_pair=per_pair,
         metrics=metrics,
         estimates={
-            "fd": bootstrap.statistic(partial(targets.reference.frechet, features), n, metrics["fd"].label),
-            "kid": bootstrap.statistic(partial(targets.reference.kernel, features), n, metrics["kid"].label),
+            "fd": bootstrap.statistic(partial(reference.frechet, features), n, metrics["fd"].label),
+            "kid": bootstrap.statistic(partial(reference.kernel, features), n, metrics["kid"].label),
             "id": bootstrap.mean(per_pair["identity"].to_numpy(), metrics["id"].label),
             "gram": bootstrap.mean(per_pair["gram"].to_numpy(), metrics["gram"].label),
         },
@@ -261,9 +250,6 @@ def _attributes_computed_with(encoders: EncoderSuite, settings: Settings, target
     clip = {"encoder": asdict(encoders.clip.provenance), "prompts": dict(encoders.prompts), "tau": settings.tau}
     sources: dict[str, Any] = {"version": origins.VERSION, "clip": clip}
     if encoders.reader is not None:
-        sources["truth"] = {
-            "encoder": asdict(encoders.reader.provenance),
-            "originals and contents": "known" if targets.truth_known else "read off the images",
-            "margin": settings.margin,
-        }
+        encoder, sides = asdict(encoders.reader.provenance), "known" if targets.truth_known else "read off the images"
+        sources["truth"] = {"encoder": encoder, "originals and contents": sides, "margin": settings.margin}
     return sources

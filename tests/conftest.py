@@ -16,6 +16,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
+from experiments.store.cell import Store
 from injectfusion.backbones.unet import UNetBackbone
 from injectfusion.schedule import linear_alpha_cumprod
 
@@ -47,6 +48,11 @@ def tiny_unet(channels_out: int = 3) -> UNet2DModel:
 def backbone() -> UNetBackbone:
     # Matched to 16 px: untrained, the network at 256 would magnify rounding by 1 / sqrt(a_T) = 157.
     return UNetBackbone(tiny_unet(), linear_alpha_cumprod(16))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "outputs")
 
 
 @pytest.fixture

@@ -90,6 +90,15 @@ def sweep(store: Store, ids: Mapping[float, float], key: str = "method.gamma") -
     ]
 
 
+def sweep_of_two(store: Store) -> list[Row]:
+    """The rows of a sweep of `gamma` and `omega`, two values each."""
+    return [
+        Row(f"{g} {w}", (make_cell(store, f"g{g}w{w}", {"id": g}),), "slerp", {"gamma": g, "omega": w})
+        for g in (0.1, 0.5)
+        for w in (0, 0.3)
+    ]
+
+
 def settings(store: Store, **experiment: Any) -> dict[str, Any]:
     """A composed configuration, as far as publishing needs it; results go next to the store."""
     nothing: dict[str, Any] = {"paper": None, "claims": [], "trends": [], "analyses": []}

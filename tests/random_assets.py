@@ -90,7 +90,7 @@ def write_assets(root: Path, features: nn.Module, clip: CLIP) -> None:
 
 def unpublish(patch: pytest.MonkeyPatch) -> None:
     """Accept random weights where the source publishes a hash."""
-    patch.setattr(vgg, "ASSET", replace(vgg.ASSET, sha256=None))
+    patch.setattr(vgg.Vgg19, "asset", replace(vgg.ASSET, sha256=None))
     patch.setitem(openclip.ASSETS, "ViT-B-32", replace(openclip.ASSETS["ViT-B-32"], sha256=None))
-    patch.setitem(catalogue.ASSETS, "vgg19", vgg.ASSET)
+    patch.setitem(catalogue.ASSETS, "vgg19", vgg.Vgg19.asset)
     patch.setitem(catalogue.ASSETS, "clip_ViT-B-32", openclip.ASSETS["ViT-B-32"])

@@ -21,8 +21,13 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return python(folder, *command(folder, *arguments)[1:], **environment)
+
+
+def python(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python ARGUMENTS` in a folder."""
     return subprocess.run(
-        command(folder, *arguments),
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         cwd=folder,

@@ -39,8 +39,7 @@ def fetch_all(downloads: Mapping[str, Callable[[Report], None]]) -> None:
 def fetch(asset: Asset, folder: Path, report: Report) -> None:
     """Download an asset into a folder and verify it.
 
-    Raises:
-        UserError: as `download`; its sha256 is not the one published or recorded at the first download.
+    UserError: as `download`; its sha256 is not the one published or recorded at the first download.
     """
     assert asset.url is not None
     path = folder / asset.file
@@ -72,8 +71,7 @@ def fetch_hub(name: str, key: str, report: Report) -> None:
 def download(url: str, path: Path, report: Report) -> None:
     """Download a file; continue where an earlier download was interrupted, if the server can.
 
-    Raises:
-        UserError: no connection, refused by the server, interrupted, a web page instead of a file, or no disk space.
+    UserError: no connection, refused by the server, interrupted, a web page instead of a file, or no disk space.
     """
     part = path.with_name(f"{path.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -105,8 +103,12 @@ def _receive(url: str, part: Path, report: Report) -> None:
             done = 0  # the server sends the whole file again
         length = response.headers.get("Content-Length")
         total = None if length is None else done + int(length)
-        if total is not None:
-            _require_space(part, total - done)
+        free = shutil.disk_usage(part.parent).free
+        if total is not None and free < total - done:
+            raise UserError(
+                f"{part.stem}: needs {(total - done) / 1e6:.0f} MB more, {part.parent} has {free / 1e6:.0f} MB free; "
+                "free some or choose another folder with assets="
+            )
         with part.open("ab" if done else "wb") as file:
             for chunk in response.iter_content(_CHUNK):
                 file.write(chunk)
@@ -114,12 +116,3 @@ def _receive(url: str, part: Path, report: Report) -> None:
                 report(done, total)
     if total is not None and done != total:
         raise requests.ConnectionError("interrupted")
-
-
-def _require_space(part: Path, needed: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if free < needed:
-        raise UserError(
-            f"{part.stem}: needs {needed / 1e6:.0f} MB more, {part.parent} has {free / 1e6:.0f} MB free; "
-            "free some or choose another folder with assets="
-        )

@@ -11,7 +11,7 @@ Each configuration file declares its own needs as a list under `requires.GROUP`:
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from rich.table import Table
 
 from experiments.assets.catalogue import ASSETS
 from experiments.assets.downloads import Report, fetch, fetch_hub
+from experiments.configuration import dotted
 from injectfusion.core.assets import Asset, verified
 from injectfusion.core.errors import UserError, unknown, user_message
 
@@ -40,42 +41,29 @@ _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
 
 @dataclass(frozen=True)
 class Requirement:
-    """One file or folder that is needed.
-
-    Attributes:
-        name, source, licence: for a reader; the licence as its source states it, "" for the user's own files.
-        megabytes: its approximate size; None if unknown.
-        where: its path.
-        state: whether it is present and what it should be.
-        step: what a person has to do; "" if there is nothing to do or `fetch` does it.
-        fetch: downloads it; None if it is present, or only a person can get it.
-    """
+    """One file or folder that is needed."""
 
     name: str
-    source: str
-    licence: str
-    megabytes: int | None
+    source: str  # for a reader, "" for the user's own files
+    licence: str  # as its source states it, "" for the user's own files
+    megabytes: int | None  # approximately; None if unknown
     where: Path
-    state: State
-    step: str = ""
-    fetch: Callable[[Report], None] | None = None
+    state: State  # is it present, and what it should be?
+    step: str = ""  # what a person has to do; "" if there is nothing to do or `fetch` does it
+    fetch: Callable[[Report], None] | None = None  # downloads it; None if it is present, or only a person can get it
 
 
 def require_given(config: DictConfig) -> None:
-    """Refuse a configuration in which a key without a default is not given.
-
-    Raises:
-        UserError: names the keys.
-    """
-    if missing := list(_not_given(OmegaConf.to_container(config))):
+    """Refuse a configuration in which a key without a default is not given. UserError: names the keys."""
+    # OmegaConf.missing_keys fails on interpolations of mandatory values.
+    if missing := [key for key, value in dotted(OmegaConf.to_container(config)) if value == MISSING]:
         raise UserError(f"{' and '.join(missing)} must be given: add {' '.join(f'{key}=...' for key in missing)}")
 
 
 def require(config: DictConfig, overrides: Sequence[str], console: Console) -> None:
     """Stop if anything is missing, after printing the table of all requirements and what has to be done by hand.
 
-    Raises:
-        UserError: something is missing or wrong.
+    UserError: something is missing or wrong.
     """
     requirements = survey(config)
     absent = [requirement for requirement in requirements if requirement.state != "present"]
@@ -90,8 +78,7 @@ def require(config: DictConfig, overrides: Sequence[str], console: Console) -> N
 def survey(config: DictConfig) -> list[Requirement]:
     """Everything that a configuration needs; hashes every asset that is present.
 
-    Raises:
-        UserError: an unknown asset, or an entry of another form than this module's documentation states.
+    UserError: an unknown asset, or an entry of another form than this module's documentation states.
     """
     groups: dict[str, list[Any]] = OmegaConf.to_container(config.requires, resolve=True)  # type: ignore[assignment]
     return [_requirement(need, config, group) for group, needs in groups.items() for need in needs]
@@ -115,15 +102,6 @@ def show(requirements: Sequence[Requirement], console: Console) -> None:
             console.print(f"{item.name}{source}: {item.step}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _not_given(node: object, key: str = "") -> Iterator[str]:
-    """The dotted keys of mandatory values; OmegaConf.missing_keys fails on interpolations of them."""
-    if node == MISSING:
-        yield key
-    elif isinstance(node, dict):
-        for name, child in node.items():
-            yield from _not_given(child, f"{key}.{name}" if key else name)
-
-
 def _requirement(need: str | Mapping[str, Any], config: DictConfig, group: str) -> Requirement:
     match need:
         case str() if need in ASSETS:
@@ -132,11 +110,11 @@ def _requirement(need: str | Mapping[str, Any], config: DictConfig, group: str) 
             raise UserError(unknown(f"asset in requires.{group}:", need, list(ASSETS)))
         case {"images": path}:
             step = f"there is no folder {path}; give another with {group}.path="
-            return _images(Path(path), partial(instantiate, config[group]), {"step": step, **need})
+            return _images({"step": step, **need}, config[group])
         case {"file": path}:
-            present = Path(path).is_file()
-            step = "" if present else f"there is no file {path}; give another with {group}.path="
-            return _own(path, "present" if present else "missing", step)
+            if Path(path).is_file():
+                return _own(path, "present")
+            return _own(path, "missing", f"there is no file {path}; give another with {group}.path=")
         case {"hub": name}:
             return _hub(name, f"{group}.path")
     raise UserError(f"requires.{group} has {need}; it must be an asset's name, or have the key images, file or hub")
@@ -145,26 +123,25 @@ def _requirement(need: str | Mapping[str, Any], config: DictConfig, group: str) 
 def _asset(asset: Asset, folder: Path) -> Requirement:
     path = folder / asset.file
     item = partial(Requirement, asset.file, asset.source, asset.licence, asset.megabytes, path)
-    if not path.is_file():
-        if asset.url is not None:
-            return item("missing", fetch=partial(fetch, asset, folder))
-        return item("missing", f"{asset.manual}: {path}")
-    try:
-        verified(asset, folder)
-    except UserError as error:
-        return item("wrong", str(error))
-    return item("present")
+    if path.is_file():
+        return _checked(item, partial(verified, asset, folder))
+    if asset.url is not None:
+        return item("missing", fetch=partial(fetch, asset, folder))
+    return item("missing", f"{asset.manual}: {path}")
 
 
-def _images(path: Path, open_domain: Callable[[], object], about: Mapping[str, Any]) -> Requirement:
-    item = partial(
-        Requirement, path.name, about.get("source", ""), about.get("licence", ""), about.get("megabytes"), path
-    )
-    if not path.exists():
-        return item("missing", about["step"])
+def _images(need: Mapping[str, Any], domain: DictConfig) -> Requirement:
+    path = Path(need["images"])
+    about = need.get("source", ""), need.get("licence", ""), need.get("megabytes")
+    item = partial(Requirement, path.name, *about, path)
+    return _checked(item, partial(instantiate, domain)) if path.exists() else item("missing", need["step"])
+
+
+def _checked(item: Callable[..., Requirement], check: Callable[[], object]) -> Requirement:
+    """A requirement that is present: wrong, with the check's message, where the check fails."""
     try:
-        open_domain()
-    except InstantiationException as error:
+        check()
+    except (UserError, InstantiationException) as error:
         if (message := user_message(error)) is None:
             raise
         return item("wrong", message)

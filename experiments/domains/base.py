@@ -67,8 +67,7 @@ class Split:
     def draw(cls, images: int, held_out: int, seed: int, files: str | None = None) -> Split:
         """A split of `images` images.
 
-        Raises:
-            UserError: fewer than two images for pairs or none for the reference; a negative seed.
+        UserError: fewer than two images for pairs or none for the reference; a negative seed.
         """
         if not 2 <= held_out < images:
             raise UserError(

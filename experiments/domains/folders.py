@@ -58,8 +58,7 @@ class FolderDomain:
     def images(self, ids: Sequence[int]) -> Tensor:
         """(len(ids), 3, size, size) uint8, all in memory at once: 5,000 images of 256 px take 1 GB.
 
-        Raises:
-            UserError: an image is broken, not square, too small, or has no 8-bit RGB values; names its file.
+        UserError: an image is broken, not square, too small, or has no 8-bit RGB values; names its file.
         """
         images = torch.empty(len(ids), 3, self._size, self._size, dtype=torch.uint8)
         with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes outside of Python's lock

@@ -14,12 +14,8 @@ def conclude(result: Result, tracker: Tracker, console: Console) -> None:
     record = publish(result)
     written = write_documents(record, result.folder)
     print_record(record, console)
-    files = [
-        *written,
-        *(result.folder / f"{figure.file}.svg" for figure in record.figures),
-        result.folder / record.grid,
-    ]
-    console.print("written: " + ", ".join(map(str, files)), highlight=False, markup=False, soft_wrap=True)
+    written += [result.folder / name for name in (*(f"{figure.file}.svg" for figure in record.figures), record.grid)]
+    console.print("written: " + ", ".join(map(str, written)), highlight=False, markup=False, soft_wrap=True)
     for row in result.rows:
         tracker.cell(record.experiment, row)
     tracker.result(record, result.folder)

@@ -19,14 +19,9 @@ from injectfusion.sampling import generate, pair_generator
 
 @dataclass(frozen=True)
 class PairImages:
-    """The images of a list of pairs, each held once.
+    """The images of a list of pairs, each held once, and for each pair the indices of its two images."""
 
-    Attributes:
-        images: (N, 3, H, W) uint8.
-        content_indices, original_indices: for each pair, the indices of its two images.
-    """
-
-    images: Tensor
+    images: Tensor  # (N, 3, H, W) uint8
     content_indices: tuple[int, ...]
     original_indices: tuple[int, ...]
 
@@ -50,23 +45,15 @@ class PairImages:
 
 @dataclass(frozen=True)
 class Generation:
-    """Generates the results of one backbone on one list of pairs.
-
-    Attributes:
-        latents: filled with every image of the pairs.
-        steps: of generation, where the method has no number of its own.
-        seed: of quality boosting's noise.
-        batch: pairs at a time.
-        device: computes.
-    """
+    """Generates the results of one backbone on one list of pairs."""
 
     backbone: Backbone
     pairs: PairImages
-    latents: LatentCache
-    steps: int
-    seed: int
-    batch: int
-    device: str
+    latents: LatentCache  # filled with every image of the pairs
+    steps: int  # of generation, where the method has no number of its own
+    seed: int  # of quality boosting's noise
+    batch: int  # pairs at a time
+    device: str  # computes
 
     def fill(self, cell: Cell, method: Method, traced: bool, advance: Callable[[int], None]) -> None:
         """Generate the results that are missing in a cell; `advance` is called with each finished number of pairs.
@@ -82,29 +69,26 @@ class Generation:
             indices = range(start, min(start + self.batch, len(self.pairs)))
             done = cell.has_images(indices)
             if not done or (traced and not cell.has_traces(indices)):
-                tracer = self._tracer(indices, method) if traced else None
-                results = self._results(cell.label, indices, method, tracer)
+                results, tracer = self._results(cell.label, indices, method, traced)
                 if tracer is not None:
                     cell.save_traces(tracer.frame())
                 if not done:  # images that have been scored stay as they are
                     cell.save_images(indices, results)
             advance(len(indices))
 
-    def _results(self, label: str, indices: Sequence[int], method: Method, observe: Tracer | None) -> Tensor:
-        """(len(indices), 3, H, W) uint8."""
+    def _results(
+        self, label: str, indices: Sequence[int], method: Method, traced: bool
+    ) -> tuple[Tensor, Tracer | None]:
+        """(len(indices), 3, H, W) uint8, and the tracer that watched where traces are wanted."""
         pairs = self.pairs.part(indices)
         x_T = self.latents.latents(pairs.originals).to(self.device)
         content = self.latents.features(pairs.contents) if method.injects else None
+        original = self.latents.features(pairs.originals) if method.injects and traced else None
+        tracer = Tracer(indices, original, content) if traced else None
         generators = [pair_generator(self.seed, i) for i in indices]
-        x_0 = generate(self.backbone, x_T, self.steps, method, content, generators, observe)
+        x_0 = generate(self.backbone, x_T, self.steps, method, content, generators, tracer)
         finite = x_0.flatten(1).isfinite().all(dim=1)
         if not finite.all():
             pair = indices[int((~finite).nonzero()[0])]
             raise UserError(f"{label}: the result of pair {pair} is not finite; check the blend and its settings")
-        return to_uint8(x_0).cpu()
-
-    def _tracer(self, indices: Sequence[int], method: Method) -> Tracer:
-        if not method.injects:
-            return Tracer(indices)
-        pairs = self.pairs.part(indices)
-        return Tracer(indices, self.latents.features(pairs.originals), self.latents.features(pairs.contents))
+        return to_uint8(x_0).cpu(), tracer

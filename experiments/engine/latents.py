@@ -8,6 +8,7 @@ verified when read; one that does not verify is computed again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,32 +24,20 @@ from injectfusion.schedule import timesteps
 _VERSION = 2  # raised whenever the same settings would give other tensors
 
 
+@dataclass(frozen=True)
 class LatentCache:
     """Inversions of images under one backbone and one setting.
 
     The latents x_T are kept in float32. The features h take nearly all of the space and are kept in float16: their
     rounding (5e-4 relative, independent from element to element) stays far below what a result shows in uint8.
-
-    Args:
-        root: folder of the entries.
-        backbone: split where the features are taken.
-        identity: of the backbone, `Backbone.identity()`.
-        steps: of inversion.
-        source: where h comes from: the image's `inversion`, or its own `reverse` process.
-        device: computes.
     """
 
-    def __init__(
-        self, root: Path, backbone: Backbone, identity: str, steps: int, source: ContentSource, device: str
-    ) -> None:
-        self._root = root
-        self._backbone = backbone
-        self._settings = {"version": _VERSION, "backbone": identity, "steps": steps, "source": source}
-        self._steps = steps
-        self._source: ContentSource = source
-        self._device = device
-        sequence = timesteps(steps)
-        self._timesteps = tuple(sequence if source == "reverse" else sequence[:-1])
+    root: Path  # folder of the entries
+    backbone: Backbone  # split where the features are taken
+    identity: str  # of the backbone, `Backbone.identity()`
+    steps: int  # of inversion
+    source: ContentSource  # where h comes from: the image's `inversion`, or its own `reverse` process
+    device: str  # computes
 
     def fill(self, images: Tensor, batch: int, advance: Callable[[int], None]) -> None:
         """Compute what is missing among (N, 3, H, W) uint8 images; `advance` is called with each finished number.
@@ -76,19 +65,23 @@ class LatentCache:
     def features(self, images: Tensor) -> Trajectory:
         """The features of images that `fill` has computed; h in float16."""
         x_T = torch.empty(len(images), 0)  # generation starts from the originals' latents, never from the contents'
-        return Trajectory(x_T, torch.stack([self._entry(image, "h") for image in images]), self._timesteps)
+        kept = timesteps(self.steps)
+        if self.source == "inversion":
+            kept = kept[:-1]  # inversion never evaluates the network at the last timestep
+        return Trajectory(x_T, torch.stack([self._entry(image, "h") for image in images]), tuple(kept))
 
     def _fill(self, images: Tensor) -> None:
         paths = [self._path(image) for image in images]
         missing = [i for i, path in enumerate(paths) if read_tensors(path, ("x_T", "h")) is None]
         if missing:
-            found = trajectory(self._backbone, to_model(images.to(self._device)), self._steps, self._source)
+            found = trajectory(self.backbone, to_model(images.to(self.device)), self.steps, self.source)
             for i in missing:
                 write_tensors(paths[i], {"x_T": found.x_T[i].cpu(), "h": found.h[i].half().cpu()})
 
     def _path(self, images: Tensor) -> Path:
-        key = digest(images, self._settings)
-        return self._root / key[:2] / f"{key}.safetensors"
+        settings = {"version": _VERSION, "backbone": self.identity, "steps": self.steps, "source": self.source}
+        key = digest(images, settings)
+        return self.root / key[:2] / f"{key}.safetensors"
 
     def _entry(self, image: Tensor, name: str) -> Tensor:
         entry = read_tensors(self._path(image), (name,))

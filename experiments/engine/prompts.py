@@ -27,8 +27,7 @@ from injectfusion.sampling import generate, pair_generator, reverse
 def run(config: DictConfig) -> None:
     """Run an experiment whose pairs are prompts: one row per pair, one column per branch that is injected.
 
-    Raises:
-        UserError: a value outside its range; the model is missing; results cannot be written.
+    UserError: a value outside its range; the model is missing; results cannot be written.
     """
     console, settings = Console(), resolved(config)
     method = Method(**settings["method"])

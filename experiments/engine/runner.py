@@ -30,8 +30,7 @@ from injectfusion.core.progress import Progress
 def run(config: DictConfig) -> None:
     """Run the experiment of a composed configuration.
 
-    Raises:
-        UserError: whatever the user can fix, before any expensive work where it can be known before.
+    UserError: whatever the user can fix, before any expensive work where it can be known before.
     """
     console, overrides = Console(), HydraConfig.get().overrides.task
     require_given(config)
@@ -81,9 +80,17 @@ def _completed(settings: Settings, planned: Plan, device: str, console: Console)
     )
     made_by = provenance(device, settings["seed"], shlex.join(["python", "run.py", *overrides]))
     rows = [row for row in planned.rows if not _finished(cells[row.name], planned.traced)]
-    if rows:
-        with Progress() as progress:
-            _complete(workspace, rows, cells, planned.traced, made_by, progress)
+    if not rows:
+        return cells
+    with Progress() as progress:
+        workspace.targets(progress.track)  # first: a broken reference image is found before hours of generation
+        # Other processes may work on the same store: first the cells that no other process holds, then the others.
+        for wait in (False, True):
+            for row in list(rows):
+                with cells[row.name].lock(wait) as held:
+                    if held:
+                        rows.remove(row)
+                        _complete(workspace, row, cells[row.name], planned.traced, made_by, progress)
     return cells
 
 
@@ -93,25 +100,6 @@ def _finished(cell: Cell, traced: bool) -> bool:
 
 
 def _complete(
-    workspace: Workspace,
-    rows: list[PlannedRow],
-    cells: Mapping[str, Cell],
-    traced: bool,
-    made_by: Mapping[str, Any],
-    progress: Progress,
-) -> None:
-    """Bring the cells of some rows to completion."""
-    workspace.targets(progress.track)  # first: a broken reference image is found before hours of generation
-    # Other processes may work on the same store: first the cells that no other process holds, then wait for the others.
-    for wait in (False, True):
-        for row in list(rows):
-            with cells[row.name].lock(wait) as held:
-                if held:
-                    rows.remove(row)
-                    _complete_cell(workspace, row, cells[row.name], traced, made_by, progress)
-
-
-def _complete_cell(
     workspace: Workspace, row: PlannedRow, cell: Cell, traced: bool, made_by: Mapping[str, Any], progress: Progress
 ) -> None:
     """Inversion, generation and scoring of one row."""
@@ -121,7 +109,7 @@ def _complete_cell(
         inversion = progress.task("  inversion", len(pairs.images))
         latents = workspace.invert(row.method, inversion.advance)
         inversion.remove()
-        workspace.generate(cell, row.method, latents, traced, task.advance)
+        workspace.generation(latents).fill(cell, row.method, traced, task.advance)
     if cell.complete:
         return
     if row.results == "generated":
@@ -132,4 +120,4 @@ def _complete_cell(
     else:
         images = pairs.contents if row.results == "contents" else pairs.originals
         task.advance(len(pairs))
-    cell.finish(workspace.score(images, workspace.targets(progress.track), progress.track), made_by)
+    cell.finish(workspace.score(images, progress.track), made_by)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 from torch import Tensor
@@ -25,38 +26,34 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
 class Tracer:
     """An observer of `injectfusion.sampling.generate` over a batch of pairs.
 
-    Args:
-        pairs: the pairs' numbers.
-        original, content: features of the pairs' images, taken at the kept timestep nearest to t; without them (plain
-            generation) only ||h|| and ||g|| are traced.
+    The features of the pairs' images are taken at the kept timestep nearest to t. Without them (plain generation) only
+    ||h|| and ||g|| are traced.
     """
 
-    def __init__(
-        self, pairs: Sequence[int], original: Trajectory | None = None, content: Trajectory | None = None
-    ) -> None:
-        self._pairs = list(pairs)
-        self._original = original
-        self._content = content
-        self._steps: list[pd.DataFrame] = []
+    pairs: Sequence[int]  # the pairs' numbers
+    original: Trajectory | None = None
+    content: Trajectory | None = None
+    steps: list[pd.DataFrame] = field(default_factory=list)  # what was traced so far
 
     def __call__(self, t: int, features: Features, h: Tensor) -> None:
         step = {"h": _norm(features.h), "skip": _norm(features.skips[-1])}
-        if self._original is not None and self._content is not None:
-            original, content = (side.h_at(t).to(h.device) for side in (self._original, self._content))
+        if self.original is not None and self.content is not None:
+            original, content = (side.h_at(t).to(h.device) for side in (self.original, self.content))
             step |= {"original": _norm(original), "content": _norm(content)}
             step["a"], step["b"] = mixture(features.h, original, content)
             if h is not features.h:
                 step["edited"] = _norm(h)
                 step["a_edited"], step["b_edited"] = mixture(h, original, content)
         numbers = {name: values.cpu().numpy() for name, values in step.items()}
-        self._steps.append(pd.DataFrame({"pair": self._pairs, "t": t, **numbers}))
+        self.steps.append(pd.DataFrame({"pair": self.pairs, "t": t, **numbers}))
 
     def frame(self) -> pd.DataFrame:
         """A line for each pair and timestep, in `COLUMNS`; NaN where there is nothing to measure."""
-        return pd.concat(self._steps, ignore_index=True).reindex(columns=COLUMNS)
+        return pd.concat(self.steps, ignore_index=True).reindex(columns=COLUMNS)
 
 
 def mixture(h: Tensor, original: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any
 
-import pandas as pd
 import torch
 from hydra.utils import instantiate
 from torch import Tensor
@@ -90,11 +89,7 @@ class Workspace:
         pictures.save("originals", self.pairs.originals)
 
     def cell(self, row: PlannedRow) -> Cell:
-        """The cell of a row.
-
-        Raises:
-            UserError: the backbone cannot be split where the method injects.
-        """
+        """The cell of a row. UserError: the backbone cannot be split where the method injects."""
         specification: Specification = {
             "version": _CELL_VERSION,
             "results": row.results,
@@ -137,21 +132,10 @@ class Workspace:
             self._latents[key] = latents
         return self._latents[key]
 
-    def generate(
-        self, cell: Cell, method: Method, latents: LatentCache, traced: bool, advance: Callable[[int], None]
-    ) -> None:
-        """Generate the results that are missing in a cell, and its traces where they are wanted."""
-        settings = self._settings
-        generation = Generation(
-            backbone=self._backbone,
-            pairs=self.pairs,
-            latents=latents,
-            steps=self._scale["steps"],
-            seed=settings["seed"],
-            batch=settings["batch_size"],
-            device=self._device,
-        )
-        generation.fill(cell, method, traced, advance)
+    def generation(self, latents: LatentCache) -> Generation:
+        """The generation of results from latents that `invert` gave."""
+        steps, seed, batch = self._scale["steps"], self._settings["seed"], self._settings["batch_size"]
+        return Generation(self._backbone, self.pairs, latents, steps, seed, batch, self._device)
 
     def targets(self, progress: Track) -> Targets:
         """What every row's results are compared with; computed once."""
@@ -168,9 +152,9 @@ class Workspace:
             )
         return self._targets
 
-    def score(self, results: Tensor, targets: Targets, progress: Track) -> Score:
+    def score(self, results: Tensor, progress: Track) -> Score:
         """Score (N, 3, H, W) uint8 results of all pairs."""
-        return score(results, targets, self.encoders, self.scoring, progress)
+        return score(results, self.targets(progress), self.encoders, self.scoring, progress)
 
     @cached_property
     def _backbone(self) -> Backbone:
@@ -189,11 +173,7 @@ class Workspace:
 
     def _truth(self) -> tuple[Tensor, Tensor] | None:
         """True attribute values of originals and contents; None where they are not known."""
-
-        def values(side: int) -> pd.DataFrame | None:
-            return self.domain.truth([pair[side] for pair in self._ids])
-
-        originals, contents = values(1), values(0)
+        originals, contents = (self.domain.truth([pair[side] for pair in self._ids]) for side in (1, 0))
         if originals is None or contents is None:
             return None
         return torch.tensor(originals.to_numpy()), torch.tensor(contents.to_numpy())

@@ -1,7 +1,4 @@
-"""One HTML page of everything in a results folder: verdicts, tables, figures, grids, single pairs.
-
-The page is one file without anything from outside: it opens from disk, on a phone, in dark mode and in print.
-"""
+"""The page of the report: verdicts, tables, figures, grids and single pairs in one HTML file."""
 
 from __future__ import annotations
 
@@ -41,7 +38,8 @@ def page(results: Path, store: Store, pairs: int) -> str:
     environment = Environment(
         loader=PackageLoader("experiments.outlets", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"value": format_value, "interval": format_interval, "split_code": split_code}
+    filters = {"value": format_value, "interval": format_interval, "split_code": split_code, "asdict": asdict}
+    environment.filters |= filters
     return environment.get_template("report.html.j2").render(
         sections=sections,
         tally=Counter(verdict.here for section in sections for verdict in section.record.verdicts),
@@ -79,25 +77,15 @@ class PairsView:
     sources: list[str]
     pairs: list[PairView]
 
-    @property
-    def json(self) -> list[dict[str, Any]]:
-        """The pairs as JSON values (hence `Any`), for the page's script."""
-        return [asdict(pair) for pair in self.pairs]
-
 
 @dataclass(frozen=True)
 class ExperimentSection:
-    """An experiment on the page.
-
-    Attributes:
-        figures, grid: captions and data URIs; None where the file is gone.
-        views: one for each set of pairs, or the sentence that says why there are none.
-    """
+    """An experiment on the page."""
 
     record: Record
-    figures: list[tuple[str, str | None]]
-    grid: str | None
-    views: list[PairsView] | str
+    figures: list[tuple[str, str | None]]  # captions and data URIs; None where the file is gone
+    grid: str | None  # data URI; None where the file is gone
+    views: list[PairsView] | str  # one for each set of pairs, or the sentence that says why there are none
 
 
 def data_uri(path: Path, lossless: bool = False) -> str:
@@ -146,11 +134,8 @@ def _views(record: Record, store: Store, pairs: int, pictures: Pictures) -> list
         if not there:
             missing = next(path for path in paths[0] if not path.exists()).relative_to(store.outputs)
             return f"Single pairs are not shown: the picture `{missing}` is not in the store. {again}"
-        views.append(
-            _view(
-                cells, total, [[pictures.setdefault(data_uri(path), len(pictures)) for path in line] for line in there]
-            )
-        )
+        shown = [[pictures.setdefault(data_uri(path), len(pictures)) for path in line] for line in there]
+        views.append(_view(cells, total, shown))
     return views
 
 

@@ -54,10 +54,7 @@ class WandbTracker(Tracker):
         self._mode = wandb.setup().settings.mode
         if self._mode == "online" and not wandb.login(prompt=False, verify=False):
             self._mode = "offline"
-
-    @property
-    def online(self) -> bool:
-        return self._mode == "online"
+        self.online = self._mode == "online"
 
     @property
     def unsent(self) -> list[Path]:
@@ -71,7 +68,7 @@ class WandbTracker(Tracker):
             about = {"experiment": experiment, "row": row.name, "series": row.series, "cell": cell.name}
             self._log(
                 digest(experiment, cell.name)[:16],
-                lambda run, cell=cell: _log_cell(run, row, cell),  # type: ignore[misc]
+                lambda run, cell=cell: self._log_cell(run, row, cell),  # type: ignore[misc]
                 name=name,
                 group=experiment,
                 job_type="cell",
@@ -79,15 +76,15 @@ class WandbTracker(Tracker):
             )
 
     def result(self, record: Record, folder: Path) -> None:
-        board, about = Board.of(record, self._store), asdict(record)
+        board = Board.of(record, self._store)
         keys = ("experiment", "title", "command", "profile", "scale", "axes", "provenance")
         self._log(
             board.run_id,
-            lambda run: _log_board(run, board, folder),
+            lambda run: self._log_board(run, board, folder),
             name=record.stem,
             group=record.experiment,
             job_type="tables",
-            config={key: about[key] for key in keys},
+            config={key: value for key, value in asdict(record).items() if key in keys},
         )
         files = self._store.wandb
         if self.online and not self.unsent:
@@ -118,22 +115,51 @@ class WandbTracker(Tracker):
             ) from error
         write_text(mark, f"{about['group']}: {about['name']}\n")
 
+    def _log_cell(self, run: wandb.Run, row: Row, cell: Cell) -> None:
+        """A cell's numbers in one history line, over the setting that its row sweeps; its per-pair table; its grid."""
+        axes = {_key(axis): x for axis in row.values if (x := row.position(axis)) is not None}
+        axes |= {f"method/{name}": cell.method[name] for name in STEPS if name in cell.method}
+        for axis in axes:
+            run.define_metric(axis, hidden=True)  # an axis, not a chart of its own
+        numbers: dict[str, float] = {}
+        for name, estimate in cell.estimates().items():
+            numbers |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        for name in numbers:
+            run.define_metric(name, step_metric=next(iter(axes), None))
+        run.log({**axes, **numbers})
+
+        per_pair = cell.per_pair().rename_axis("pair").reset_index()
+        per_pair = per_pair.astype(object).where(per_pair.notna(), None)
+        media: dict[str, Any] = {"per_pair": self._wandb.Table(dataframe=per_pair)}
+        if cell.grid.exists():
+            media["grid"] = self._wandb.Image(str(cell.grid), caption="content, original, result")
+        run.log(media)
+
+    def _log_board(self, run: wandb.Run, board: Board, folder: Path) -> None:
+        if board.axis:
+            run.define_metric(board.axis, hidden=True)
+        for _, keys in board.plots.values():
+            for key in keys:
+                run.define_metric(key, step_metric=board.axis)
+        for line in board.history:
+            run.log(dict(line))
+        media: dict[str, Any] = {key: self._wandb.Table(dataframe=_typed(table)) for key, table in board.tables.items()}
+        for key, figure in board.figures.items():
+            media[key] = self._wandb.Image(str(folder / f"{figure.file}.png"), caption=figure.caption)
+        media[board.grid] = self._wandb.Image(str(folder / board.record.grid), caption=board.record.title)
+        run.log(media)
+
 
 @dataclass(frozen=True)
 class Board:
     """What the run of a finished experiment holds, by W&B's keys. Each begins with the experiment's name: in a project
     of many runs a panel of the key shows this experiment and nothing else.
-
-    Attributes:
-        axis: key of the step axis, the first swept setting; None for bars, where nothing numeric is swept.
-        history: one line for each point of the axis, in its order; a single one for bars.
-        plots: by metric, its label and its keys in the history, one for each curve or bar.
     """
 
     record: Record
-    axis: str | None
-    history: Sequence[Mapping[str, float]]
-    plots: Mapping[str, tuple[str, Sequence[str]]]
+    axis: str | None  # key of the step axis, the first swept setting; None for bars, where nothing numeric is swept
+    history: Sequence[Mapping[str, float]]  # one line for each point of the axis, in its order; a single one for bars
+    plots: Mapping[str, tuple[str, Sequence[str]]]  # by metric: its label; its keys, one for each curve or bar
     tables: Mapping[str, Table]
     figures: Mapping[str, DrawnFigure]
     grid: str
@@ -151,19 +177,18 @@ class Board:
         swept = [row for row in rows if row.values]
         numeric = bool(swept) and all(row.position(axes[0]) is not None for row in swept)
         axis = _key(axes[0]) if numeric else None
+        curves = []  # or bars: for each row the last part of its keys
         lines: dict[float, dict[str, float]] = {}
-        plots: dict[str, tuple[str, list[str]]] = {}
         for row in swept if numeric else rows:
             others = [f"{other.rpartition('.')[2]}={row.values[other]}" for other in axes[1:]]
-            name = " ".join([row.series, *others]) if numeric else row.name
+            curves.append(_part(" ".join([row.series, *others]) if numeric else row.name))
             x = float(row.values[axes[0]]) if numeric else 0.0
             line = lines.setdefault(x, {axis: x} if axis else {})
-            for metric, estimate in row.estimates.items():
-                key = f"{stem}/{metric}/{_part(name)}"
-                line[key] = estimate.value
-                keys = plots.setdefault(metric, (heading(row.metrics[metric]), []))[1]
-                if key not in keys:
-                    keys.append(key)
+            line |= {f"{stem}/{metric}/{curves[-1]}": estimate.value for metric, estimate in row.estimates.items()}
+        plots = {
+            name: (heading(metric), [f"{stem}/{name}/{curve}" for curve in dict.fromkeys(curves)])
+            for name, metric in rows[0].metrics.items()
+        }
         return cls(
             record,
             axis,
@@ -184,46 +209,6 @@ def recorded_rows(record: Record, store: Store) -> list[Row]:
         ]
     except UserError as error:
         raise UserError(f"{record.stem}.json: {error}; `{record.command}` makes it") from error
-
-
-def _log_cell(run: wandb.Run, row: Row, cell: Cell) -> None:
-    """A cell's numbers in one history line, over the setting that its row sweeps; its per-pair table; its grid."""
-    import wandb
-
-    axes = {_key(axis): x for axis in row.values if (x := row.position(axis)) is not None}
-    axes |= {f"method/{name}": cell.method[name] for name in STEPS if name in cell.method}
-    for axis in axes:
-        run.define_metric(axis, hidden=True)  # an axis, not a chart of its own
-    numbers: dict[str, float] = {}
-    for name, estimate in cell.estimates().items():
-        numbers |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    for name in numbers:
-        run.define_metric(name, step_metric=next(iter(axes), None))
-    run.log({**axes, **numbers})
-
-    per_pair = cell.per_pair().rename_axis("pair").reset_index()
-    per_pair = per_pair.astype(object).where(per_pair.notna(), None)
-    media: dict[str, Any] = {"per_pair": wandb.Table(dataframe=per_pair)}
-    if cell.grid.exists():
-        media["grid"] = wandb.Image(str(cell.grid), caption="content, original, result")
-    run.log(media)
-
-
-def _log_board(run: wandb.Run, board: Board, folder: Path) -> None:
-    import wandb
-
-    if board.axis:
-        run.define_metric(board.axis, hidden=True)
-    for _, keys in board.plots.values():
-        for key in keys:
-            run.define_metric(key, step_metric=board.axis)
-    for line in board.history:
-        run.log(dict(line))
-    media: dict[str, Any] = {key: wandb.Table(dataframe=_typed(table)) for key, table in board.tables.items()}
-    for key, figure in board.figures.items():
-        media[key] = wandb.Image(str(folder / f"{figure.file}.png"), caption=figure.caption)
-    media[board.grid] = wandb.Image(str(folder / board.record.grid), caption=board.record.title)
-    run.log(media)
 
 
 def _typed(table: Table) -> pd.DataFrame:

@@ -21,8 +21,7 @@ _COLUMNS = 3
 def workspace(boards: Sequence[Board], project: str, entity: str) -> ws.Workspace:
     """A workspace with a section for each experiment. It shows the runs of these results alone.
 
-    Raises:
-        UserError: wandb or wandb-workspaces is not installed.
+    UserError: wandb or wandb-workspaces is not installed.
     """
     ws, _ = _library()
     shown = ws.Metric("ID").isin([board.run_id for board in boards])
@@ -63,12 +62,11 @@ def save(view: ws.Workspace, memory: Path) -> str:
     """
     import wandb
 
-    ws, _ = _library()
     try:
         view.entity = view.entity or wandb.Api().default_entity or ""
         if memory.exists() and f"/{view.entity}/{view.project}?" in (address := memory.read_text()):
             try:
-                before = ws.Workspace.from_url(address)
+                before = type(view).from_url(address)
             except ValueError:  # deleted since
                 pass
             else:

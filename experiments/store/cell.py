@@ -24,8 +24,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import yaml
@@ -50,14 +51,8 @@ class Store:
 
     def __init__(self, outputs: Path | str) -> None:
         self.outputs = Path(outputs)
-
-    @property
-    def latents(self) -> Path:
-        return self.outputs / "cache/latents"
-
-    @property
-    def wandb(self) -> Path:
-        return self.outputs / "wandb"
+        self.latents = self.outputs / "cache/latents"
+        self.wandb = self.outputs / "wandb"
 
     def reference(self, key: str) -> Path:
         """The file of the reference features of a key."""
@@ -69,21 +64,26 @@ class Store:
     def cell(self, label: str, specification: Specification) -> Cell:
         """The cell of a specification, created where it is missing.
 
-        Raises:
-            UserError: its directory holds another specification than its name says.
+        UserError: its directory holds another specification than its name says.
         """
-        return Cell.create(self.outputs / "cells", label, specification)
+        specification = json.loads(json.dumps(specification))
+        directory = self.outputs / "cells" / f"{label}-{digest(specification)[:10]}"
+        config = directory / "config.yaml"
+        if not config.exists():
+            write_text(config, yaml.safe_dump(specification, sort_keys=False))
+        elif yaml.safe_load(config.read_text()) != specification:
+            raise UserError(
+                f"cell {directory} belongs to another configuration (its config.yaml was changed or copied); "
+                "delete the directory or choose another outputs= folder"
+            )
+        return Cell(directory, specification)
 
     def finished(self, name: str) -> Cell:
-        """A complete cell by the name of its directory.
-
-        Raises:
-            UserError: it is not there, or not complete.
-        """
+        """A complete cell by the name of its directory. UserError: it is not there, or not complete."""
         directory = self.outputs / "cells" / name
         if not (directory / "metrics.json").exists():
             raise UserError(f"cell {name} is not complete in {self.outputs}")
-        return Cell.at(directory)
+        return Cell(directory, yaml.safe_load((directory / "config.yaml").read_text()))
 
 
 class Cell:
@@ -91,36 +91,16 @@ class Cell:
 
     Attributes:
         specification: all that determines its numbers.
-        label: readable part of its name.
+        name: of its directory; the label is the readable part of it.
+        grid: the path of a picture: content, original, result of the first pairs.
     """
 
     def __init__(self, directory: Path, specification: Specification) -> None:
         self.directory = directory
         self.specification = specification
+        self.name = directory.name
         self.label = directory.name.rpartition("-")[0]
-
-    @classmethod
-    def create(cls, root: Path, label: str, specification: Specification) -> Self:
-        specification = json.loads(json.dumps(specification))
-        cell = cls(root / f"{label}-{digest(specification)[:10]}", specification)
-        config = cell.directory / "config.yaml"
-        if not config.exists():
-            write_text(config, yaml.safe_dump(specification, sort_keys=False))
-        elif yaml.safe_load(config.read_text()) != specification:
-            raise UserError(
-                f"cell {cell.directory} belongs to another configuration (its config.yaml was changed or copied); "
-                "delete the directory or choose another outputs= folder"
-            )
-        return cell
-
-    @classmethod
-    def at(cls, directory: Path) -> Self:
-        """The cell in a directory."""
-        return cls(directory, yaml.safe_load((directory / "config.yaml").read_text()))
-
-    @property
-    def name(self) -> str:
-        return self.directory.name
+        self.grid = directory / "grid.png"
 
     @property
     def generated(self) -> bool:
@@ -130,20 +110,17 @@ class Cell:
     @property
     def method(self) -> Mapping[str, Any]:
         """The settings of its method, as `Method.identity` gives them; empty for a floor."""
-        settings: dict[str, Any] = self.specification.get("method", {})
-        return settings
+        return dict(self.specification.get("method", {}))
 
     @property
     def pairs(self) -> int:
         """Number of pairs."""
-        n: int = self.specification["pairs"]["n"]
-        return n
+        return int(self.specification["pairs"]["n"])
 
     @property
     def pairs_sha256(self) -> str:
         """Hash of the images of its pairs."""
-        sha256: str = self.specification["pairs"]["sha256"]
-        return sha256
+        return str(self.specification["pairs"]["sha256"])
 
     @property
     def bootstrap(self) -> Bootstrap:
@@ -172,11 +149,6 @@ class Cell:
     def image_path(self, index: int) -> Path:
         return self.directory / "images" / f"{index:05d}.png"
 
-    @property
-    def grid(self) -> Path:
-        """A picture: content, original, result of the first pairs."""
-        return self.directory / "grid.png"
-
     def has_traces(self, indices: Sequence[int]) -> bool:
         return all(self._trace_path(i).exists() for i in indices)
 
@@ -186,11 +158,7 @@ class Cell:
             write_text(self._trace_path(pair), trace.drop(columns="pair").to_csv(index=False, float_format="%.7g"))  # type: ignore[arg-type]
 
     def traces(self, indices: Sequence[int]) -> pd.DataFrame:
-        """The traces of pairs: a line for each pair and timestep, in the columns of `save_traces`.
-
-        Raises:
-            UserError: a pair has none.
-        """
+        """A line for each pair and timestep, in the columns of `save_traces`. UserError: a pair has no traces."""
         if not self.has_traces(indices):
             raise UserError(f"cell {self.directory} has no traces of h for some of its pairs; run its experiment again")
         traces = pd.concat({i: pd.read_csv(self._trace_path(i)) for i in indices}, names=["pair"])
@@ -207,16 +175,15 @@ class Cell:
 
     def metrics(self) -> dict[str, Metric]:
         """What each of its numbers is, by name."""
-        return {name: Metric(**record) for name, record in self._record()["metrics"].items()}
+        return {name: Metric(**record) for name, record in self._read("metrics.json")["metrics"].items()}
 
     def estimates(self) -> dict[str, Estimate]:
         """Its numbers, by name."""
-        return {name: Estimate.from_record(record) for name, record in self._record()["estimates"].items()}
+        return {name: Estimate.from_record(record) for name, record in self._read("metrics.json")["estimates"].items()}
 
     def faceless(self) -> dict[str, list[str]]:
         """Names of the pairs in whose contents and results the identity encoder found no face."""
-        names: dict[str, list[str]] = self._record()["faceless"]
-        return names
+        return dict(self._read("metrics.json")["faceless"])
 
     def per_pair(self) -> pd.DataFrame:
         """Every metric of every pair."""
@@ -224,17 +191,18 @@ class Cell:
 
     def provenance(self) -> dict[str, Any]:
         """As `experiments.store.provenance.provenance` gave it where the cell was made."""
-        return _read(self.directory / "provenance.json")
+        return self._read("provenance.json")
 
-    def _record(self) -> dict[str, Any]:
-        return _read(self.directory / "metrics.json")
+    def _read(self, file: str) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads((self.directory / file).read_text(encoding="utf-8"))
+        return values
 
 
+@dataclass(frozen=True)
 class PairPictures:
     """The first pairs' own images."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def save(self, side: Side, images: Tensor) -> None:
         """Keep the first of (N, 3, H, W) uint8."""
@@ -248,8 +216,3 @@ class PairPictures:
 
     def path(self, side: Side, index: int) -> Path:
         return self.folder / side / f"{index:05d}.png"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values

@@ -9,9 +9,8 @@ import pandas as pd
 
 from experiments.tables.record import Entry, Number, Table
 from experiments.tables.rows import Row, heading
-from metrics.origins import Share, Source
+from metrics.origins import Share
 
-SHARES = "How often an attribute comes from the content, % of the pairs that differ in it"
 _PAPER_LABEL = {"fd": "FID", "id": "ID", "gram": "Gram"}
 
 Published = Mapping[str, Mapping[str, float]]  # the paper's values by row and metric (experiments.configuration)
@@ -59,25 +58,18 @@ def shares_table(rows: Sequence[Row], users: Mapping[str, float]) -> Table:
         users: the answers of the paper's users, in per cent, by attribute.
     """
 
-    def line(name: str, shares: Mapping[str, Share], n: bool = False) -> dict[str, Entry]:
-        found = {name: shares[name] for name in users}
-        return {"row": name, **{name: Number.whole(s.n) if n else percent(s) for name, s in found.items()}}
+    def line(name: str, shares: Mapping[str, Share]) -> dict[str, Entry]:
+        estimates = {attribute: shares[attribute].estimate for attribute in users}
+        return {"row": name, **{name: Number.whole(e.value if e else None, 100) for name, e in estimates.items()}}
+
+    def counts(name: str, shares: Mapping[str, Share]) -> dict[str, Entry]:
+        return {"row": name, **{attribute: Number.whole(shares[attribute].n) for attribute in users}}
 
     last = rows[-1]
-    clip, truth = shares_of(last, "clip"), shares_of(last, "truth")
-    lines = [line(row.name, shares_of(row, "truth" if truth else "clip")) for row in rows]
-    lines.append(line("n", truth or clip, n=True))
+    clip, truth = last.shares["clip"], last.shares["truth"]
+    lines = [line(row.name, row.shares["truth" if truth else "clip"]) for row in rows]
+    lines.append(counts("n", truth or clip))
     if truth:
-        lines += [line(f"{last.name}, by CLIP", clip), line("n, by CLIP", clip, n=True)]
+        lines += [line(f"{last.name}, by CLIP", clip), counts("n, by CLIP", clip)]
     lines.append({"row": "paper's users", **{name: Number.whole(share) for name, share in users.items()}})
-    return Table.of(SHARES, lines)
-
-
-def shares_of(row: Row, source: Source) -> dict[str, Share]:
-    """A row's shares by attribute, as one source sees them."""
-    return {share.attribute: share for share in row.shares if share.source == source}
-
-
-def percent(share: Share) -> Number:
-    """A share in per cent, without its interval."""
-    return Number.whole(None if share.estimate is None else share.estimate.value, 100)
+    return Table.of("How often an attribute comes from the content, % of the pairs that differ in it", lines)

@@ -70,12 +70,14 @@ def overview(rows: Sequence[Row], axes: Sequence[str]) -> Figure:
     return _points(rows)
 
 
-def draw_curve(axes: Axes, x: Sequence[float], y: Sequence[Estimate] | Curve, label: str, color: str) -> None:
-    """A curve with the band of its 95 % intervals."""
+def draw_curve(
+    axes: Axes, x: Sequence[float], y: Sequence[Estimate] | Curve, label: str, color: str | None = None
+) -> None:
+    """A curve with the band of its 95 % intervals, in the next color of `COLORS` unless another one is given."""
     points = [y[i] for i in range(len(x))]
     value, low, high = zip(*((point.value, point.low, point.high) for point in points), strict=True)
-    axes.plot(x, value, "o-", ms=3, lw=1.5, color=color, label=label)
-    axes.fill_between(x, low, high, color=color, alpha=0.16, lw=0)
+    (line,) = axes.plot(x, value, "o-", ms=3, lw=1.5, color=color, label=label)
+    axes.fill_between(x, low, high, color=line.get_color(), alpha=0.16, lw=0)
 
 
 def draw_point(axes: Axes, estimate: Estimate, place: float, color: str) -> None:
@@ -87,18 +89,19 @@ def draw_point(axes: Axes, estimate: Estimate, place: float, color: str) -> None
 def _curves(rows: Sequence[Row], axis: str) -> Figure:
     """A panel for each metric; rows that the sweep does not change are level lines."""
     figure, panel = panels(len(METRICS))
-    swept = {row.series: [r for r in rows if r.values and r.series == row.series] for row in rows if row.values}
+    swept = sorted((row for row in rows if row.values), key=lambda row: float(row.values[axis]))
+    level = [row for row in rows if not row.values]
+    names = dict.fromkeys(row.series for row in rows if row.values)
     for axes, metric in zip(panel, METRICS, strict=True):
-        for color, (series, points) in zip(COLORS, swept.items(), strict=False):
-            points.sort(key=lambda row: float(row.values[axis]))
+        for name in names:
+            points = [row for row in swept if row.series == name]
             x = [float(row.values[axis]) for row in points]
-            draw_curve(axes, x, [row.estimates[metric] for row in points], series, color)
-        for row in rows:
-            if not row.values:
-                axes.axhline(row.estimates[metric].value, color="0.5", lw=1, ls="--", label=row.name)
+            draw_curve(axes, x, [row.estimates[metric] for row in points], name)
+        for row in level:
+            axes.axhline(row.estimates[metric].value, color="0.5", lw=1, ls="--", label=row.name)
         axes.set_xlabel(axis.rpartition(".")[2])
         axes.set_ylabel(heading(rows[0].metrics[metric]))
-    if len(swept) > 1 or len(rows) > sum(map(len, swept.values())):
+    if len(names) > 1 or level:
         legend(figure, panel[:1])
     return figure
 

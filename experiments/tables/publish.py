@@ -48,24 +48,16 @@ def _key(override: str) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished experiment, ready to be published.
+    """A finished experiment, ready to be published."""
 
-    Attributes:
-        settings: the composed configuration as JSON values (hence `Any`); for a sweep, that of its first job.
-        rows: in the order of the table.
-        overrides: those of the command line, which the files are named after.
-        axes: the swept keys; none for a plain table.
-    """
-
-    settings: Mapping[str, Any]
-    rows: Sequence[Row]
-    overrides: Sequence[str]
-    axes: Sequence[str] = ()
+    settings: Mapping[str, Any]  # the composed configuration as JSON values; for a sweep, that of its first job
+    rows: Sequence[Row]  # in the order of the table
+    overrides: Sequence[str]  # those of the command line, which the files are named after
+    axes: Sequence[str] = ()  # the swept keys; none for a plain table
 
     @property
     def experiment(self) -> Mapping[str, Any]:
-        node: Mapping[str, Any] = self.settings["experiment"]
-        return node
+        return dict(self.settings["experiment"])
 
     @property
     def folder(self) -> Path:
@@ -104,11 +96,6 @@ class Result:
     def generated(self) -> list[Row]:
         return [row for row in self.rows if row.generated]
 
-    @property
-    def has_attributes(self) -> bool:
-        """Are all pictures of faces? Others have no attributes."""
-        return not any(self.settings[side] or side in self.axes for side in SIDES)
-
 
 def _distinct(values: Sequence[Any]) -> list[Any]:
     return [value for i, value in enumerate(values) if value not in values[:i]]
@@ -117,8 +104,7 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 def publish(result: Result) -> Record:
     """Write figures, grid, STEM.csv and the record STEM.json into the results folder.
 
-    Raises:
-        UserError: a claim about something unknown; an analysis without what it needs.
+    UserError: a claim about something unknown; an analysis without what it needs.
     """
     experiment, rows = result.experiment, result.rows
     verdicts = judge_claims(rows, experiment["claims"], result.as_configured)
@@ -126,7 +112,7 @@ def publish(result: Result) -> Record:
     findings: list[Findings] = [get_class(path)()(rows) for path in experiment["analyses"]]
     paper = published(experiment["paper"])
     tables = [main_table(result.title, rows, paper)]
-    if result.has_attributes:
+    if not any(result.settings[side] or side in result.axes for side in SIDES):  # only faces have attributes
         tables.append(shares_table(result.generated, published("table1")["content"]))
     record = Record(
         experiment=experiment["name"],
@@ -152,8 +138,8 @@ def _write_figures(result: Result, findings: Sequence[Findings]) -> tuple[DrawnF
     """Draw and write every figure as SVG and PNG."""
     drawn = {}
     if len(result.generated) > 1:
-        swept = " and ".join(f"`{axis}`" for axis in result.axes)
-        caption = f"{f'Over {swept}' if swept else 'Each row'}, {result.rows[0].pairs} pairs, with 95 % intervals."
+        points = f"Over {' and '.join(f'`{axis}`' for axis in result.axes)}" if result.axes else "Each row"
+        caption = f"{points}, {result.rows[0].pairs} pairs, with 95 % intervals."
         drawn[result.stem] = figures.Picture(figures.overview(result.generated, result.axes), caption)
     for found in findings:
         drawn |= {f"{result.stem}-{part}": picture for part, picture in found.figures.items()}
@@ -168,11 +154,11 @@ def _write_grid(result: Result) -> str:
     sets: dict[str, list[tuple[str, Tensor]]] = {}  # rows of the same pairs, after these pairs' own images
     for row in result.generated:
         cell = row.cells[0]
-        n = min(GRID_PAIRS, cell.pairs)
-        if cell.pairs_sha256 not in sets:
-            own = store.pictures(cell.pairs_sha256)
-            sets[cell.pairs_sha256] = [("content", own.load("contents", n)), ("original", own.load("originals", n))]
-        sets[cell.pairs_sha256].append((row.name, cell.images(range(n))))
+        n, pairs = min(GRID_PAIRS, cell.pairs), cell.pairs_sha256
+        if pairs not in sets:
+            own = store.pictures(pairs)
+            sets[pairs] = [("content", own.load("contents", n)), ("original", own.load("originals", n))]
+        sets[pairs].append((row.name, cell.images(range(n))))
     lines: list[list[tuple[str, Tensor]]] = []
     for columns in sets.values():
         if lines and len(lines[-1]) + len(columns) <= GRID_COLUMNS:
@@ -197,9 +183,8 @@ def _provenance(rows: Sequence[Row]) -> list[str]:
             made.setdefault(text, {})[f"`{cell.name}`"] = None
             for side, names in cell.faceless().items():
                 if names:
-                    missed.append(
-                        f"{row.name}: no face found in {len(names)} {side}, cropped at a fixed place: {names}"
-                    )
+                    where = f"{len(names)} {side}, cropped at a fixed place"
+                    missed.append(f"{row.name}: no face found in {where}: {names}")
     computed = [f"{m.label} v{m.version}: `{json.dumps(m.computed_with)}`" for m in rows[0].metrics.values()]
     intervals = "Intervals: 95 % bootstrap over pairs; differences are paired."
     return [*(f"{text}: {', '.join(names)}" for text, names in made.items()), *missed, *computed, intervals]

@@ -152,8 +152,7 @@ class Record:
     def read(cls, path: Path) -> Self | None:
         """A record from disk; None where the file holds something else.
 
-        Raises:
-            UserError: not JSON, or the record of another version of this project.
+        UserError: not JSON, or the record of another version of this project.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -191,8 +190,7 @@ def _decoded(kind: Any, value: Any) -> Any:
 def records(results: Path) -> list[Record]:
     """The records in a results folder: the paper's experiments in its order, then all others.
 
-    Raises:
-        UserError: there is none, or one cannot be read.
+    UserError: there is none, or one cannot be read.
     """
     found = [record for path in sorted(results.glob("*.json")) if (record := Record.read(path)) is not None]
     if not found:

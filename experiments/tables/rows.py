@@ -13,7 +13,7 @@ import pandas as pd
 from experiments.store.cell import Cell
 from injectfusion.core.errors import UserError
 from metrics.estimates import Bootstrap, Estimate, Metric, pool
-from metrics.origins import Agreement, Share, agreements, shares
+from metrics.origins import SOURCES, Share, Source, shares
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,14 @@ class Row:
         return pd.concat([cell.per_pair() for cell in self.cells])
 
     @cached_property
-    def shares(self) -> list[Share]:
-        """How often each attribute comes from the content."""
-        return shares(self.per_pair, self.bootstrap)
-
-    @cached_property
-    def agreements(self) -> list[Agreement]:
-        """How often CLIP and truth name the same origin."""
-        return agreements(self.per_pair)
+    def shares(self) -> dict[Source, dict[str, Share]]:
+        """How often each attribute comes from the content, by source and attribute."""
+        found = shares(self.per_pair, self.bootstrap)
+        return {source: {share.attribute: share for share in found if share.source == source} for source in SOURCES}
 
     @cached_property
     def traces(self) -> pd.DataFrame:
-        """The traces of all pairs in the order of generation; pairs are numbered on over the seeds.
-
-        Raises:
-            UserError: it has none.
-        """
+        """All pairs' traces in the order of generation; pairs are numbered on over the seeds. UserError: none."""
         frames, first = [], 0
         for cell in self.cells:
             frame = cell.traces(range(cell.pairs))
@@ -113,8 +105,7 @@ def heading(metric: Metric) -> str:
 def baseline(rows: Sequence[Row]) -> tuple[Row, list[Row]]:
     """The reconstruction among some rows, the one that injects nothing, and those that inject.
 
-    Raises:
-        UserError: there is no reconstruction, or more than one, or nothing to compare with it.
+    UserError: there is no reconstruction, or more than one, or nothing to compare with it.
     """
     plain = [row for row in rows if row.generated and row.method["blend"] is None]
     injecting = [row for row in rows if row.generated and row.method["blend"] is not None]

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from injectfusion.core.errors import UserError, unknown
 from injectfusion.core.files import digest
 
-PREDICTIONS = ("epsilon", "v_prediction")  # what networks may predict, in diffusers' words
-
 
 @dataclass(frozen=True)
 class Features:
@@ -85,11 +83,19 @@ class Backbone(nn.Module, ABC):
         """sha256 of everything that decides its outputs: weights, configuration, noise schedule and site."""
         state = self.state_dict()
         names = sorted(state)
-        return digest(
-            type(self).__name__,
-            self.configuration(),
-            self.site,
-            self.alpha_cumprod,
-            names,
-            *(state[name] for name in names),
-        )
+        others = (type(self).__name__, self.configuration(), self.site, self.alpha_cumprod)
+        return digest(*others, names, *(state[name] for name in names))
+
+
+def schedule_of(scheduler: Any, source: str) -> tuple[Tensor, bool]:
+    """(T,) alpha_cumprod of a diffusers scheduler, and whether its network predicts v instead of eps.
+
+    Args:
+        source: where the scheduler comes from, named in error messages.
+    Raises:
+        UserError: the network predicts something else.
+    """
+    kind = scheduler.config["prediction_type"]
+    if kind not in ("epsilon", "v_prediction"):
+        raise UserError(f"{source} predicts {kind}; known: epsilon, v_prediction")
+    return torch.cumprod(1 - scheduler.betas.double(), dim=0), kind == "v_prediction"

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 
-import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from torch import Tensor
 
-from injectfusion.backbones.base import PREDICTIONS, Backbone
-from injectfusion.backbones.released import NETWORKS, ReleasedNetwork, convert
+from injectfusion.backbones.base import Backbone, schedule_of
+from injectfusion.backbones.released import NETWORKS, convert
 from injectfusion.backbones.unet import UNetBackbone
 from injectfusion.core.checkpoints import read_checkpoint
 from injectfusion.core.devices import resolve_device
-from injectfusion.core.errors import UserError, unknown
+from injectfusion.core.errors import UserError, first_line, unknown
 from injectfusion.schedule import linear_alpha_cumprod
 
 # Networks that ship with the project, by the dotted path of a function without arguments, imported when asked for.
@@ -58,25 +55,8 @@ def load_released(network: str, path: str | Path, sha256: str | None = None) -> 
     """
     if network not in NETWORKS:
         raise UserError(unknown("network", network, list(NETWORKS)))
-    return build_backbone(NETWORKS[network], read_checkpoint(Path(path), sha256), str(path))
-
-
-def build_backbone(network: ReleasedNetwork, state: Mapping[str, Tensor], source: str) -> UNetBackbone:
-    """A network with a released state dict.
-
-    Args:
-        source: named in error messages.
-    Raises:
-        UserError: whatever `convert` raises.
-    """
-    try:
-        converted = convert(state, network)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None
-    with torch.device("meta"):
-        unet = network.build()
-    unet.load_state_dict(converted, assign=True)  # strict, and without a second copy of the weights
-    return UNetBackbone(unet.float(), linear_alpha_cumprod())
+    unet = convert(read_checkpoint(Path(path), sha256), NETWORKS[network], str(path))
+    return UNetBackbone(unet, linear_alpha_cumprod())
 
 
 def load_pretrained(path: str) -> UNetBackbone:
@@ -99,21 +79,12 @@ def load_pretrained(path: str) -> UNetBackbone:
             raise UserError(f"{path} holds a {kind}, not a UNet2DModel")
         unet = UNet2DModel.from_pretrained(path, subfolder=unet_folder, use_safetensors=local)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot load a diffusers U-Net from {path}: {reason}") from None
-    alpha_cumprod, velocity = _schedule(path)
-    return UNetBackbone(unet, alpha_cumprod, velocity=velocity)
-
-
-def _schedule(source: str) -> tuple[Tensor, bool]:
-    """alpha_cumprod, and whether the network predicts v."""
+        raise UserError(f"cannot load a diffusers U-Net from {path}: {first_line(error)}") from None
     for subfolder in ("scheduler", None):
         try:
-            scheduler = DDPMScheduler.from_pretrained(source, subfolder=subfolder)
+            scheduler = DDPMScheduler.from_pretrained(path, subfolder=subfolder)
         except (OSError, ValueError):
             continue
-        kind = scheduler.config["prediction_type"]
-        if kind not in PREDICTIONS:
-            raise UserError(f"{source} predicts {kind}; known: {', '.join(PREDICTIONS)}")
-        return torch.cumprod(1 - scheduler.betas.double(), dim=0), kind == "v_prediction"
-    return linear_alpha_cumprod(), False
+        alpha_cumprod, velocity = schedule_of(scheduler, path)
+        return UNetBackbone(unet, alpha_cumprod, velocity=velocity)
+    return UNetBackbone(unet, linear_alpha_cumprod())

@@ -7,10 +7,9 @@ weighting).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
@@ -20,31 +19,27 @@ from injectfusion.core.checkpoints import difference
 from injectfusion.core.errors import UserError
 
 Shapes = dict[str, tuple[int, ...]]
-# A released module and the diffusers modules that it becomes; three for packed queries, keys and values.
-Renaming = tuple[str, tuple[str, ...]]
 
-_DDPM_BLOCK = {
-    "norm1": ("norm1",), "conv1": ("conv1",), "temb_proj": ("time_emb_proj",),
-    "norm2": ("norm2",), "conv2": ("conv2",), "nin_shortcut": ("conv_shortcut",),
+# Released names by those of diffusers. A layer's name is the same in all blocks of its family.
+_DDPM_ENDS = {
+    "time_embedding.linear_1": "temb.dense.0", "time_embedding.linear_2": "temb.dense.1",
+    "conv_in": "conv_in", "conv_norm_out": "norm_out", "conv_out": "conv_out",
 }  # fmt: skip
-_DDPM_ATTENTION = {"norm": ("group_norm",), "q": ("to_q",), "k": ("to_k",), "v": ("to_v",), "proj_out": ("to_out.0",)}
-_ADM_BLOCK = {
-    "in_layers.0": ("norm1",), "in_layers.2": ("conv1",), "emb_layers.1": ("time_emb_proj",),
-    "out_layers.0": ("norm2",), "out_layers.3": ("conv2",), "skip_connection": ("conv_shortcut",),
+_DDPM_BLOCKS = {"resnets": "block.{}", "attentions": "attn.{}", "downsamplers": "downsample", "upsamplers": "upsample"}
+_DDPM_LAYERS = {
+    "norm1": "norm1", "conv1": "conv1", "time_emb_proj": "temb_proj", "norm2": "norm2", "conv2": "conv2",
+    "conv_shortcut": "nin_shortcut", "conv": "conv",
+    "group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out": "proj_out",
 }  # fmt: skip
-_ADM_ATTENTION = {"norm": ("group_norm",), "qkv": ("to_q", "to_k", "to_v"), "proj_out": ("to_out.0",)}
-
-
-class ReleasedNetwork(Hashable, Protocol):
-    """The settings of a released network."""
-
-    def build(self) -> UNet2DModel:
-        """The U-Net, with random weights, on the current default device (`meta` allocates no weights)."""
-        ...
-
-    def modules(self) -> Iterator[Renaming]:
-        """All modules, including shortcuts that a block may not have: names without parameters are ignored."""
-        ...
+_ADM_ENDS = {
+    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
+}  # fmt: skip
+_ADM_LAYERS = {
+    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+    "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
+    "group_norm": "norm", "to_q": "qkv", "to_k": "qkv", "to_v": "qkv", "to_out": "proj_out",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,8 @@ class DDPM:
     resolution: int = 256
 
     def build(self) -> UNet2DModel:
-        attention = self._attention()
+        """The U-Net, with random weights, on the current default device (`meta` allocates no weights)."""
+        attention = [self.resolution >> level in self.attn_resolutions for level in range(len(self.ch_mult))]
         return UNet2DModel(
             sample_size=self.resolution,
             block_out_channels=tuple(self.ch * m for m in self.ch_mult),
@@ -79,33 +75,20 @@ class DDPM:
             norm_eps=1e-6,
         )
 
-    def modules(self) -> Iterator[Renaming]:
-        yield "temb.dense.0", ("time_embedding.linear_1",)
-        yield "temb.dense.1", ("time_embedding.linear_2",)
-        yield "conv_in", ("conv_in",)
-        yield "norm_out", ("conv_norm_out",)
-        yield "conv_out", ("conv_out",)
-        yield from _renamed(_DDPM_BLOCK, "mid.block_1", "mid_block.resnets.0")
-        yield from _renamed(_DDPM_ATTENTION, "mid.attn_1", "mid_block.attentions.0")
-        yield from _renamed(_DDPM_BLOCK, "mid.block_2", "mid_block.resnets.1")
-        last = len(self.ch_mult) - 1
-        for level, attention in enumerate(self._attention()):
-            down, up = f"down_blocks.{level}", f"up_blocks.{last - level}"
-            for i in range(self.num_res_blocks):
-                yield from _renamed(_DDPM_BLOCK, f"down.{level}.block.{i}", f"{down}.resnets.{i}")
-                if attention:
-                    yield from _renamed(_DDPM_ATTENTION, f"down.{level}.attn.{i}", f"{down}.attentions.{i}")
-            for i in range(self.num_res_blocks + 1):
-                yield from _renamed(_DDPM_BLOCK, f"up.{level}.block.{i}", f"{up}.resnets.{i}")
-                if attention:
-                    yield from _renamed(_DDPM_ATTENTION, f"up.{level}.attn.{i}", f"{up}.attentions.{i}")
-            if level != last:
-                yield f"down.{level}.downsample.conv", (f"{down}.downsamplers.0.conv",)
-            if level != 0:
-                yield f"up.{level}.upsample.conv", (f"{up}.upsamplers.0.conv",)
-
-    def _attention(self) -> list[bool]:
-        return [self.resolution >> level in self.attn_resolutions for level in range(len(self.ch_mult))]
+    def released_name(self, module: str) -> str:
+        """The name of one of the U-Net's modules in released state dicts."""
+        match module.split("."):
+            case ["mid_block", "resnets", i, layer]:
+                block = f"mid.block_{int(i) + 1}"
+            case ["mid_block", "attentions", _, layer, *_]:
+                block = "mid.attn_1"
+            case ["down_blocks", level, kind, i, layer, *_]:
+                block = f"down.{level}.{_DDPM_BLOCKS[kind].format(i)}"
+            case ["up_blocks", k, kind, i, layer, *_]:  # diffusers counts them from the bottleneck
+                block = f"up.{len(self.ch_mult) - 1 - int(k)}.{_DDPM_BLOCKS[kind].format(i)}"
+            case _:
+                return _DDPM_ENDS[module]
+        return f"{block}.{_DDPM_LAYERS[layer]}"
 
 
 @dataclass(frozen=True)
@@ -130,6 +113,7 @@ class ADM:
     image_size: int = 256
 
     def build(self) -> UNet2DModel:
+        """The U-Net, with random weights, on the current default device (`meta` allocates no weights)."""
         attention = self._attention()
         return UNet2DModel(
             sample_size=self.image_size,
@@ -145,39 +129,31 @@ class ADM:
             upsample_type="resnet",
         )
 
-    def modules(self) -> Iterator[Renaming]:
-        yield "time_embed.0", ("time_embedding.linear_1",)
-        yield "time_embed.2", ("time_embedding.linear_2",)
-        yield "input_blocks.0.0", ("conv_in",)
-        yield "out.0", ("conv_norm_out",)
-        yield "out.2", ("conv_out",)
-        yield from _renamed(_ADM_BLOCK, "middle_block.0", "mid_block.resnets.0")
-        yield from _renamed(_ADM_ATTENTION, "middle_block.1", "mid_block.attentions.0")
-        yield from _renamed(_ADM_BLOCK, "middle_block.2", "mid_block.resnets.1")
-        last = len(self.channel_mult) - 1
-        n = 1  # released blocks are numbered across levels; input_blocks.0 is the first convolution
-        for level, attention in enumerate(self._attention()):
-            for i in range(self.num_res_blocks):
-                yield from _renamed(_ADM_BLOCK, f"input_blocks.{n}.0", f"down_blocks.{level}.resnets.{i}")
-                if attention:
-                    yield from _renamed(_ADM_ATTENTION, f"input_blocks.{n}.1", f"down_blocks.{level}.attentions.{i}")
-                n += 1
-            if level != last:
-                yield from _renamed(_ADM_BLOCK, f"input_blocks.{n}.0", f"down_blocks.{level}.downsamplers.0")
-                n += 1
-        n = 0
-        for k, attention in enumerate(reversed(self._attention())):
-            for i in range(self.num_res_blocks + 1):
-                yield from _renamed(_ADM_BLOCK, f"output_blocks.{n}.0", f"up_blocks.{k}.resnets.{i}")
-                if attention:
-                    yield from _renamed(_ADM_ATTENTION, f"output_blocks.{n}.1", f"up_blocks.{k}.attentions.{i}")
-                if i == self.num_res_blocks and k != last:
-                    yield from _renamed(_ADM_BLOCK, f"output_blocks.{n}.{1 + attention}", f"up_blocks.{k}.upsamplers.0")
-                n += 1
+    def released_name(self, module: str) -> str:
+        """The name of one of the U-Net's modules in released state dicts, which number blocks across levels."""
+        n = self.num_res_blocks + 1  # numbers per level; input_blocks.0 is the first convolution
+        match module.split("."):
+            case ["mid_block", "resnets", i, layer]:
+                block = f"middle_block.{2 * int(i)}"
+            case ["mid_block", "attentions", _, layer, *_]:
+                block = "middle_block.1"
+            case ["down_blocks", level, "downsamplers", _, layer]:
+                block = f"input_blocks.{(int(level) + 1) * n}.0"
+            case ["down_blocks", level, kind, i, layer, *_]:
+                block = f"input_blocks.{int(level) * n + int(i) + 1}.{int(kind == 'attentions')}"
+            case ["up_blocks", k, "upsamplers", _, layer]:  # the last part of the level's last block
+                block = f"output_blocks.{(int(k) + 1) * n - 1}.{1 + self._attention()[-1 - int(k)]}"
+            case ["up_blocks", k, kind, i, layer, *_]:
+                block = f"output_blocks.{int(k) * n + int(i)}.{int(kind == 'attentions')}"
+            case _:
+                return _ADM_ENDS[module]
+        return f"{block}.{_ADM_LAYERS[layer]}"
 
     def _attention(self) -> list[bool]:
         return [2**level in self.attention_resolutions_ds for level in range(len(self.channel_mult))]
 
+
+ReleasedNetwork = DDPM | ADM
 
 NETWORKS: dict[str, ReleasedNetwork] = {
     "celebahq_ddpm": DDPM(),
@@ -194,59 +170,50 @@ def expected(network: ReleasedNetwork) -> Shapes:
     """Names and shapes in the state dict of a network's released checkpoint, without the axes of 1x1 convolutions."""
     shapes = _shapes(network)
     return {
-        f"{released}.{leaf}": _squeezed((len(ours) * shapes[name][0], *shapes[name][1:]))
-        for released, ours in network.modules()
-        for leaf in ("weight", "bias")
-        if (name := f"{ours[0]}.{leaf}") in shapes
+        released: _squeezed((len(ours) * shapes[ours[0]][0], *shapes[ours[0]][1:]))
+        for released, ours in _renaming(network).items()
     }
 
 
-def convert(state: Mapping[str, Tensor], network: ReleasedNetwork) -> dict[str, Tensor]:
-    """A released state dict under the names and in the shapes of `network.build()`.
+def convert(state: Mapping[str, Tensor], network: ReleasedNetwork, source: str) -> UNet2DModel:
+    """The U-Net of a released state dict, in float32: every tensor is used, and every parameter is set.
 
-    Every tensor is used, and every parameter is set.
-
+    Args:
+        source: where the state dict comes from, named in error messages.
     Raises:
         UserError: the state dict belongs to another network; the message says which one it looks like.
     """
     wanted, shapes = expected(network), _shapes(network)
-    head_dim = _empty(network).config["attention_head_dim"]
     found = {name: _squeezed(tuple(tensor.shape)) for name, tensor in state.items()}
     if found != wanted:
-        raise UserError(_difference(found, wanted))
+        how = f"{difference(found, wanted)}; it looks like {_description(found)}"
+        raise UserError(f"{source}: the checkpoint belongs to another network: {how}")
+    with torch.device("meta"):
+        unet = network.build()
     converted: dict[str, Tensor] = {}
-    for released, ours in network.modules():
-        for leaf in ("weight", "bias"):
-            if (name := f"{released}.{leaf}") not in state:
-                continue
-            parts = [state[name]] if len(ours) == 1 else _unpacked(state[name], head_dim)
-            for module, part in zip(ours, parts, strict=True):
-                converted[f"{module}.{leaf}"] = part.reshape(shapes[f"{module}.{leaf}"])
-    return converted
-
-
-def look_alikes(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The NETWORKS that a state dict of these names and shapes fits; some have equal shapes."""
-    squeezed = {name: _squeezed(shape) for name, shape in shapes.items()}
-    return [name for name, network in NETWORKS.items() if squeezed == expected(network)]
+    for released, ours in _renaming(network).items():
+        tensor = state[released]
+        parts = [tensor] if len(ours) == 1 else _unpacked(tensor, unet.config["attention_head_dim"])
+        for name, part in zip(ours, parts, strict=True):
+            converted[name] = part.reshape(shapes[name])
+    unet.load_state_dict(converted, assign=True)  # strict, and without a second copy of the weights
+    return unet.float()
 
 
 @cache
-def _empty(network: ReleasedNetwork) -> UNet2DModel:
-    """The U-Net without weights."""
-    with torch.device("meta"):
-        return network.build()
-
-
 def _shapes(network: ReleasedNetwork) -> Shapes:
     """Names and shapes of the parameters of `network.build()`."""
-    return {name: tuple(parameter.shape) for name, parameter in _empty(network).state_dict().items()}
+    with torch.device("meta"):
+        return {name: tuple(parameter.shape) for name, parameter in network.build().state_dict().items()}
 
 
-def _renamed(names: Mapping[str, tuple[str, ...]], released: str, ours: str) -> Iterator[Renaming]:
-    """The modules of one block, given its released name and ours."""
-    for theirs, targets in names.items():
-        yield f"{released}.{theirs}", tuple(f"{ours}.{target}" for target in targets)
+def _renaming(network: ReleasedNetwork) -> dict[str, list[str]]:
+    """Released parameters and what each becomes: one parameter, or three for packed queries, keys and values."""
+    renaming: dict[str, list[str]] = {}
+    for name in _shapes(network):
+        module, _, leaf = name.rpartition(".")
+        renaming.setdefault(f"{network.released_name(module)}.{leaf}", []).append(name)
+    return renaming
 
 
 def _unpacked(packed: Tensor, head_dim: int) -> list[Tensor]:
@@ -260,14 +227,10 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if all(n == 1 for n in shape[2:]) else shape
 
 
-def _difference(found: Shapes, wanted: Shapes) -> str:
-    """How the state dict of another network differs, in one line."""
-    like = " or ".join(look_alikes(found)) or _described(found)
-    return f"the checkpoint belongs to another network: {difference(found, wanted)}; it looks like {like}"
-
-
-def _described(found: Shapes) -> str:
-    """Description of a state dict that fits none of NETWORKS."""
+def _description(found: Shapes) -> str:
+    """The NETWORKS that a state dict of these shapes fits (some have equal shapes), or else its family."""
+    if alike := [name for name, network in NETWORKS.items() if found == expected(network)]:
+        return " or ".join(alike)
     for family, time, first in (
         ("a DDPM", "temb.dense.0.weight", "conv_in.weight"),
         ("an ADM network", "time_embed.0.weight", "input_blocks.0.0.weight"),

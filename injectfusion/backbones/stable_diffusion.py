@@ -13,8 +13,8 @@ import torch
 from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D, CrossAttnUpBlock2D, UNetMidBlock2DCrossAttn
 from torch import Tensor
 
-from injectfusion.backbones.base import PREDICTIONS, Backbone, Features
-from injectfusion.core.errors import UserError, unknown
+from injectfusion.backbones.base import Backbone, Features, schedule_of
+from injectfusion.core.errors import UserError, first_line, unknown
 from injectfusion.core.files import digest
 from injectfusion.core.images import to_uint8
 from injectfusion.ddim import eps_of_velocity
@@ -35,10 +35,8 @@ class StableDiffusion:
     """
 
     def __init__(self, pipeline: Any) -> None:
-        kind = pipeline.scheduler.config["prediction_type"]
-        if kind not in PREDICTIONS:
-            raise UserError(f"the pipeline's network predicts {kind}; known: {', '.join(PREDICTIONS)}")
         self._pipeline = pipeline
+        self._schedule = schedule_of(pipeline.scheduler, "the pipeline's network")
 
     @classmethod
     def from_pretrained(cls, source: str, device: str = "cpu") -> Self:
@@ -53,8 +51,7 @@ class StableDiffusion:
         try:
             pipeline = StableDiffusionPipeline.from_pretrained(source, torch_dtype=dtype, safety_checker=None)
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"cannot load Stable Diffusion from {source}: {reason}") from None
+            raise UserError(f"cannot load Stable Diffusion from {source}: {first_line(error)}") from None
         return cls(pipeline.to(device))
 
     @torch.no_grad()
@@ -73,11 +70,8 @@ class StableDiffusion:
             raise UserError(unknown("inject", inject, list(_BRANCHES)))
         p = self._pipeline
         positive, negative = p.encode_prompt(list(prompts), p.device, 1, do_classifier_free_guidance=True)
-        alpha_cumprod = torch.cumprod(1 - p.scheduler.betas.double(), dim=0)
-        velocity = p.scheduler.config["prediction_type"] == "v_prediction"
-        return PromptedBackbone(
-            p.unet, torch.stack([negative, positive], dim=1), alpha_cumprod, guidance, _BRANCHES[inject], velocity
-        )
+        embeddings = torch.stack([negative, positive], dim=1)
+        return PromptedBackbone(p.unet, embeddings, *self._schedule, guidance, _BRANCHES[inject])
 
     def noise(self, generators: Sequence[torch.Generator]) -> Tensor:
         """x_T (B, 4, h, w), standard normal, from one CPU generator per image."""
@@ -97,16 +91,16 @@ class StableDiffusion:
 class PromptedBackbone(Backbone):
     """A conditional U-Net with fixed prompts, split at the middle block.
 
-    `Features.h` is (B, K, Ch, hh, ww), the bottlenecks of the K injected branches. `Features.skips` is the middle
-    block's output followed by the skip connections, each (B, 2, ...): without and with prompt.
+    `Features.h` is (B, K, Ch, hh, ww), the bottlenecks of the K injected branches. `Features.skips` is the prompts'
+    embeddings, the middle block's output and the skip connections, each (B, 2, ...): without and with prompt.
 
     Args:
         unet: a diffusers `UNet2DConditionModel`.
         embeddings: (B, 2, L, D), of the empty prompt and of the prompt.
         alpha_cumprod: (T,) noise schedule that it was trained with.
+        velocity: whether the network predicts v instead of eps (Salimans and Ho 2022).
         guidance: scale of classifier-free guidance.
         branches: the injected ones among 0, without prompt, and 1, with prompt.
-        velocity: whether the network predicts v instead of eps (Salimans and Ho 2022).
     """
 
     def __init__(
@@ -114,17 +108,17 @@ class PromptedBackbone(Backbone):
         unet: Any,
         embeddings: Tensor,
         alpha_cumprod: Tensor,
+        velocity: bool,
         guidance: float,
         branches: tuple[int, ...],
-        velocity: bool,
     ) -> None:
         super().__init__()
         self.unet = unet.eval().requires_grad_(False)
         self.embeddings = embeddings
         self.alpha_cumprod = alpha_cumprod.double().cpu()
+        self.velocity = velocity
         self.guidance = guidance
         self.branches = list(branches)
-        self.velocity = velocity
 
     def configuration(self) -> dict[str, Any]:
         unet = {name: value for name, value in self.unet.config.items() if not name.startswith("_")}
@@ -139,7 +133,7 @@ class PromptedBackbone(Backbone):
     def encode(self, x_t: Tensor, t: int) -> Features:
         unet = self.unet
         x = x_t.to(unet.dtype).repeat_interleave(2, dim=0)  # (2B, C, h, w): both branches of each latent
-        text = self._text(len(x_t))
+        text = self.embeddings.flatten(0, 1)
         time = unet.time_embedding(unet.get_time_embed(sample=x, timestep=t))
         sample = unet.conv_in(x)
         skips = [sample]
@@ -147,17 +141,16 @@ class PromptedBackbone(Backbone):
             sample, block_skips = block(hidden_states=sample, temb=time, **_prompt(block, text))
             skips += block_skips
         middle = unet.mid_block(sample, time, **_prompt(unet.mid_block, text))
-        kept = (_paired(middle), *map(_paired, skips))
+        kept = (self.embeddings, _paired(middle), *map(_paired, skips))
         return Features(_paired(middle)[:, self.branches], kept, _paired(time), x_t, t)
 
     def decode(self, features: Features, h: Tensor | None = None) -> Tensor:
         unet = self.unet
-        x_t, (middle, *skips) = features.x_t, features.skips
+        x_t, (embeddings, middle, *skips) = features.x_t, features.skips
         if h is not None:
             middle = middle.clone()
             middle[:, self.branches] = h.to(middle)
-        text = self._text(len(x_t))
-        sample, time = middle.flatten(0, 1), features.time.flatten(0, 1)
+        text, sample, time = (x.flatten(0, 1) for x in (embeddings, middle, features.time))
         for block in unet.up_blocks:
             n = len(block.resnets)
             residuals = tuple(skip.flatten(0, 1) for skip in skips[-n:])
@@ -170,11 +163,6 @@ class PromptedBackbone(Backbone):
         if not self.velocity:
             return prediction
         return eps_of_velocity(prediction, x_t, float(self.alpha_cumprod[features.t]))
-
-    def _text(self, batch: int) -> Tensor:
-        """(2 batch, L, D): the prompts are repeated if several decoder passes run as one."""
-        times = batch // len(self.embeddings)
-        return self.embeddings.repeat(times, 1, 1, 1).flatten(0, 1)
 
 
 def _paired(x: Tensor) -> Tensor:

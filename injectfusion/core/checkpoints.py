@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from injectfusion.core.errors import UserError
+from injectfusion.core.errors import UserError, first_line
 from injectfusion.core.files import file_sha256
 
 
@@ -20,7 +20,7 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
     Args:
         path: .safetensors, or a file of torch.save.
-        sha256: verified before the file is opened where it is given.
+        sha256: of the file, in hexadecimal, verified before it is opened; None skips the verification.
     Raises:
         UserError: the file is missing, truncated, a web page or not a state dict, has another hash, or holds code.
     """
@@ -41,8 +41,7 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
             raise UserError(f"{path} holds pickled code, which is refused; only tensors are loaded") from None
         raise UserError(f"{path} is not a checkpoint, or is damaged; download it again") from None
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or incomplete ({reason}); download it again") from None
+        raise UserError(f"{path} is damaged or incomplete ({first_line(error)}); download it again") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         kind = f"a dict with keys {', '.join(map(str, list(state)[:4]))}" if isinstance(state, dict) else type(state)
         raise UserError(f"{path} holds {kind}, not the tensors of one network")
@@ -53,11 +52,11 @@ def difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[
     """How two state dicts differ, given as names and shapes: one line, "" if they do not."""
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     other = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
-    parts = [
-        f"{len(names)} {what} (first: {names[0]})"
-        for what, names in (("missing", missing), ("left over", extra))
-        if names
-    ]
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} missing (first: {missing[0]})")
+    if extra:
+        parts.append(f"{len(extra)} left over (first: {extra[0]})")
     if other:
         first = other[0]
         parts.append(f"{len(other)} of another shape (first: {first} {found[first]}, expected {wanted[first]})")

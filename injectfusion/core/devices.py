@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from injectfusion.core.errors import UserError
+from injectfusion.core.errors import UserError, first_line
 
 
 def resolve_device(name: str) -> str:
@@ -18,6 +18,5 @@ def resolve_device(name: str) -> str:
     try:
         torch.zeros((), device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device {name} is not there ({reason}); use cpu or auto") from error
+        raise UserError(f"device {name} is not there ({first_line(error)}); use cpu or auto") from error
     return name

@@ -26,6 +26,11 @@ def unknown(kind: str, name: object, known: Sequence[str]) -> str:
     return f"unknown {kind} '{name}'; {hint}{listed}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
 def user_message(error: BaseException) -> str | None:
     """The line for an error that the user can fix; None for an internal error."""
     cause: BaseException | None = error
@@ -54,9 +59,6 @@ def one_line_errors(explain: Callable[[Exception], str | None] = user_message) -
         if message is not None:
             print(f"error: {message}", file=sys.stderr)
             sys.exit(2)
-        first = (str(error).strip().splitlines() or ["no message"])[0]
-        print(
-            f"internal error: {type(error).__name__}: {first} (please report it; {TRACEBACK}=1 shows the traceback)",
-            file=sys.stderr,
-        )
+        advice = f"please report it; {TRACEBACK}=1 shows the traceback"
+        print(f"internal error: {type(error).__name__}: {first_line(error)} ({advice})", file=sys.stderr)
         sys.exit(1)

@@ -98,17 +98,14 @@ def lock(path: Path, wait: bool = True) -> Iterator[bool]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file.acquire(blocking=wait)
     except Timeout:
-        held = False
+        pass
     except OSError as error:
-        reason = f"cannot be locked ({error.strerror})"
-        raise UserError(f"{path} {reason}; choose a folder that can be written and locked with outputs=") from error
-    else:
-        held = True
+        advice = "choose a folder that can be written and locked with outputs="
+        raise UserError(f"{path} cannot be locked ({error.strerror}); {advice}") from error
     try:
-        yield held
+        yield file.is_locked
     finally:
-        if held:
-            file.release()
+        file.release()  # does nothing if it is not held
 
 
 def require_writable(folder: Path, key: str) -> None:
@@ -125,5 +122,5 @@ def require_writable(folder: Path, key: str) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        reason = f"cannot be written ({error.strerror})"
-        raise UserError(f"{key}={folder} {reason}; choose another folder with {key}=") from error
+        advice = f"choose another folder with {key}="
+        raise UserError(f"{key}={folder} cannot be written ({error.strerror}); {advice}") from error

@@ -87,14 +87,10 @@ def load_images(paths: Sequence[Path], size: int | None = None, progress: Track 
     """
     images: list[Tensor] = []
     for i in progress(range(len(paths)), "reading"):
-        image = read_image(paths[i], size)
-        if images and image.shape != images[0].shape:
-            (_, height, width), (_, first_height, first_width) = image.shape, images[0].shape
-            raise UserError(
-                f"mixed sizes: {paths[i]} is {width}x{height}, {paths[0].name} is {first_width}x{first_height}: "
-                "make them equal"
-            )
-        images.append(image)
+        images.append(read_image(paths[i], size))
+        if images[i].shape != images[0].shape:
+            found, first = (f"{image.shape[2]}x{image.shape[1]}" for image in (images[i], images[0]))
+            raise UserError(f"mixed sizes: {paths[i]} is {found}, {paths[0].name} is {first}: make them equal")
     return torch.stack(images)
 
 

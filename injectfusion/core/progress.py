@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from datetime import timedelta
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -24,7 +22,7 @@ def silent(starts: Sequence[int], description: str) -> Iterator[int]:
     return iter(starts)
 
 
-class Progress(AbstractContextManager["Progress"]):
+class Progress:
     """Shows the progress of tasks on stderr.
 
     with Progress() as progress:
@@ -32,29 +30,22 @@ class Progress(AbstractContextManager["Progress"]):
             ...
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self.bars = Bars(*columns, console=self.console, disable=not self.console.is_terminal)
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        text = TextColumn("{task.description}", markup=False)
+        columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bars = Bars(*columns, console=console, disable=not console.is_terminal)
 
     def __enter__(self) -> Self:
-        self.bars.start()
+        self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bars.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
 
     def task(self, description: str, total: int) -> Task:
         """A task of `total` steps, which its owner advances."""
-        return Task(self, description, total)
+        return Task(self._bars, description, total)
 
     def track(self, starts: Sequence[int], description: str) -> Iterator[int]:
         """A `Track`; its bar disappears at the end."""
@@ -68,9 +59,9 @@ class Progress(AbstractContextManager["Progress"]):
 class Task:
     """Part of the work: its bar on a terminal, its lines elsewhere."""
 
-    def __init__(self, progress: Progress, description: str, total: int) -> None:
-        self._progress, self._description, self._total = progress, description, total
-        self._bar = progress.bars.add_task(description, total=total)
+    def __init__(self, bars: Bars, description: str, total: int) -> None:
+        self._bars, self._description, self._total = bars, description, total
+        self._bar = bars.add_task(description, total=total)
         self._done = 0
         self._started = self._reported = time.monotonic()
 
@@ -78,15 +69,14 @@ class Task:
         """Count finished steps. `note` says more, such as the loss of a training."""
         self._done += steps
         shown = f"{self._description} {note}".rstrip()
-        self._progress.bars.update(self._bar, completed=self._done, description=shown)
-        now = time.monotonic()
-        if not self._progress.console.is_terminal and now - self._reported >= EVERY:
+        self._bars.update(self._bar, completed=self._done, description=shown)
+        console, now = self._bars.console, time.monotonic()
+        if not console.is_terminal and now - self._reported >= EVERY:
             self._reported = now
-            elapsed = now - self._started
-            left = timedelta(seconds=round(elapsed / self._done * (self._total - self._done)))
+            left = timedelta(seconds=round((now - self._started) / self._done * (self._total - self._done)))
             line = f"{time.strftime('%H:%M:%S')} {shown.strip()}: {self._done} of {self._total}, {left} left"
-            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def remove(self) -> None:
         """Take the bar away."""
-        self._progress.bars.remove_task(self._bar)
+        self._bars.remove_task(self._bar)

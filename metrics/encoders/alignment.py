@@ -41,35 +41,31 @@ def resized(images: Tensor, side: int) -> Tensor:
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex]:
-    """The transform that maps N points to N others with the least squared error (Umeyama 1991).
+    """Factor and shift that map N points to N others with the least squared error (Umeyama 1991), (N,) complex each.
 
-    Umeyama's solution needs a singular value decomposition; in the plane it is one complex division.
-
-    Args:
-        source, target: (N,) complex; the points of source are not all equal.
-    Returns:
-        factor, shift.
+    Umeyama's solution needs a singular value decomposition; in the plane it is one complex division. The points of
+    source are not all equal.
     """
     centered = source - source.mean()
     factor = np.vdot(centered, target - target.mean()) / np.vdot(centered, centered)
     return complex(factor), complex(target.mean() - factor * source.mean())
 
 
-def warp(image: Tensor, factor: complex, shift: complex, side: int = SIDE) -> Tensor:
-    """Apply a similarity transform to an image: what was at z moves to factor * z + shift.
+def warp(image: Tensor, factor: complex, shift: complex) -> Tensor:
+    """Move what is at z to factor * z + shift: (3, H, W) uint8 or float -> (3, 112, 112) float32 in the same range.
 
     Bilinear, not antialiased, black outside the image, as in the training of ArcFace networks.
-
-    Args:
-        image: (3, H, W) uint8 or float.
-    Returns:
-        (3, side, side) float32 in the range of the image.
     """
     height, width = image.shape[-2:]
-    y, x = torch.meshgrid(*[torch.arange(side, dtype=torch.float64)] * 2, indexing="ij")
+    y, x = torch.meshgrid(*[torch.arange(SIDE, dtype=torch.float64)] * 2, indexing="ij")
     origin = (torch.complex(x, y) - shift) / factor
     grid = torch.stack([2 * origin.real / (width - 1), 2 * origin.imag / (height - 1)], dim=-1) - 1
     return F.grid_sample(image[None].float(), grid[None].float(), padding_mode="zeros", align_corners=True)[0]
+
+
+def aligned(image: Tensor, landmarks: np.ndarray) -> Tensor:
+    """`warp` an image so that its five landmarks, (5,) complex, come as near to the template's as they can."""
+    return warp(image, *similarity(landmarks, TEMPLATE))
 
 
 class FaceDetector:

@@ -20,38 +20,21 @@ from injectfusion.core.checkpoints import read_checkpoint
 from injectfusion.core.errors import UserError, unknown
 from injectfusion.core.files import file_sha256
 from injectfusion.core.images import to_model
-from metrics.encoders.alignment import (
-    REFERENCE_CROP,
-    SIDE,
-    TEMPLATE,
-    FaceDetector,
-    reference_crop,
-    resized,
-    similarity,
-    warp,
-)
-from metrics.encoders.asset_encoder import AssetEncoder, load_weights, reading
+from metrics.encoders.alignment import REFERENCE_CROP, SIDE, FaceDetector, aligned, reference_crop, resized
+from metrics.encoders.asset_encoder import AssetEncoder, reading
 from metrics.encoders.irse import EMBEDDING, IRSE50
 
+_LINKS = "open its README, follow one of the IR-SE50 links in a browser, and save the file here"
+_ZIP = "download buffalo_l.zip from its releases, and unpack w600k_r50.onnx here"
 IR_SE50_ASSET = Asset(
-    "model_ir_se50.pth",
-    "InsightFace_Pytorch, github.com/TreB1eN/InsightFace_Pytorch",
-    "MIT (code)",
-    175,
-    manual="open its README, follow one of the IR-SE50 links in a browser, and save the file here",
+    "model_ir_se50.pth", "InsightFace_Pytorch, github.com/TreB1eN/InsightFace_Pytorch", "MIT (code)", 175, manual=_LINKS
 )
 ONNX_ASSET = Asset(
-    "w600k_r50.onnx",
-    "InsightFace, github.com/deepinsight/insightface",
-    "non-commercial research",
-    174,
-    manual="download buffalo_l.zip from its releases, and unpack w600k_r50.onnx here",
+    "w600k_r50.onnx", "InsightFace, github.com/deepinsight/insightface", "non-commercial research", 174, manual=_ZIP
 )
 DATA = ".data"  # added to the name of an ONNX file: the file of its weights, as torch exports them
-ALIGNMENTS = {
-    "mtcnn": f"MTCNN's five landmarks onto ArcFace's template; {REFERENCE_CROP} where no face is found",
-    "none": "none",
-}
+_LANDMARKS = f"MTCNN's five landmarks onto ArcFace's template; {REFERENCE_CROP} where no face is found"
+ALIGNMENTS = {"mtcnn": ("bilinear", _LANDMARKS), "none": ("bilinear, antialiased", "none")}  # resize and crop of each
 
 
 class IrSe50(AssetEncoder):
@@ -59,28 +42,16 @@ class IrSe50(AssetEncoder):
 
     The images must be framed as in CelebA-HQ: they are cropped at a fixed place and averaged down to 112 pixels, as the
     reference implementation does. No face is looked for.
-
-    Raises:
-        UserError: the file is missing or has another hash; on first use, it holds another network.
     """
 
+    asset = IR_SE50_ASSET
+    name, version = "ArcFace IR-SE50", "model_ir_se50"
+    input_size, resize, crop = SIDE, "area average", REFERENCE_CROP
+    input_range = "[-1, 1]"
     dimension = EMBEDDING
 
-    def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        super().__init__(
-            IR_SE50_ASSET,
-            folder,
-            device,
-            name="ArcFace IR-SE50",
-            version="model_ir_se50",
-            input_size=SIDE,
-            resize="area average",
-            crop=REFERENCE_CROP,
-            input_range="[-1, 1]",
-        )
-
     def _build(self) -> nn.Module:
-        return load_weights("IR-SE50", IRSE50, read_checkpoint(self.path), self.path)
+        return self._loaded("IR-SE50", IRSE50, read_checkpoint(self.path))
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -103,10 +74,10 @@ class OnnxArcFace(AssetEncoder):
         alignment: "mtcnn" or "none".
         mean, std: the network's input is (x - mean) / std with x in [0, 255], for red, green and blue.
     Raises:
-        UserError: a package is not installed, the file is missing or has another hash, the alignment is not known, a
-            std is 0; on first use, the file is not ONNX or not an ArcFace network.
+        UserError: as every `AssetEncoder`; the alignment is not known; a std is 0.
     """
 
+    name, input_size = "ArcFace ONNX", SIDE
     packages = ("onnxruntime", "facenet_pytorch")
 
     def __init__(
@@ -115,33 +86,26 @@ class OnnxArcFace(AssetEncoder):
         device: str = "cpu",
         file: str = ONNX_ASSET.file,
         alignment: str = "mtcnn",
-        mean: Sequence[float] = (127.5, 127.5, 127.5),
-        std: Sequence[float] = (127.5, 127.5, 127.5),
+        mean: Sequence[float] = (127.5,) * 3,
+        std: Sequence[float] = (127.5,) * 3,
     ) -> None:
         if alignment not in ALIGNMENTS:
             raise UserError(unknown("alignment", alignment, list(ALIGNMENTS)))
         if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
             raise UserError(f"mean {list(mean)} and std {list(std)} must be three numbers each, std above 0")
-        asset = ONNX_ASSET
-        if file != asset.file:
-            asset = Asset(file, "a file of your own", "see its source", 0, manual="put it there, or name another")
+        self.asset = ONNX_ASSET
+        if file != ONNX_ASSET.file:
+            self.asset = Asset(file, "a file of your own", "see its source", 0, manual="put it there, or name another")
         if (Path(folder) / f"{file}{DATA}").exists():
-            verified(replace(asset, file=f"{file}{DATA}"), Path(folder))
-        super().__init__(
-            asset,
-            folder,
-            device,
-            name="ArcFace ONNX",
-            version=Path(file).stem,
-            input_size=SIDE,
-            resize="bilinear" if alignment == "mtcnn" else "bilinear, antialiased",
-            crop=ALIGNMENTS[alignment],
-            input_range=f"(x - {list(mean)}) / {list(std)}",
-        )
+            verified(replace(self.asset, file=f"{file}{DATA}"), Path(folder))
+        self.version = Path(file).stem
+        self.resize, self.crop = ALIGNMENTS[alignment]
+        self.input_range = f"(x - {list(mean)}) / {list(std)}"
+        super().__init__(folder, device)
         self.detector = FaceDetector(device) if alignment == "mtcnn" else None
         self._mean, self._std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
 
-    @property
+    @cached_property
     def dimension(self) -> int:
         return self._run(torch.zeros(3, SIDE, SIDE)).shape[1]
 
@@ -151,12 +115,8 @@ class OnnxArcFace(AssetEncoder):
 
     def __call__(self, images: Tensor) -> Tensor:
         if missed := self.missed(images):
-            logging.getLogger(__name__).warning(
-                "no face found in %d of %d images (number %s, from 0): cropped at the fixed place",
-                len(missed),
-                len(images),
-                ", ".join(map(str, missed)),
-            )
+            warning = "no face found in %d of %d images (number %s, from 0): cropped at the fixed place"
+            logging.getLogger(__name__).warning(warning, len(missed), len(images), ", ".join(map(str, missed)))
         return F.normalize(torch.cat([self._run(self._face(image)) for image in images]))
 
     def _face(self, image: Tensor) -> Tensor:
@@ -166,15 +126,14 @@ class OnnxArcFace(AssetEncoder):
         landmarks = self.detector(image)
         if landmarks is None:
             return resized(reference_crop(image[None]), SIDE)[0]
-        return warp(image, *similarity(landmarks, TEMPLATE))
+        return aligned(image, landmarks)
 
     def _run(self, face: Tensor) -> Tensor:
         """(3, 112, 112) float32 in [0, 255] -> (1, D), of any length."""
         blob = ((face - self._mean) / self._std)[None].numpy()
-        return torch.from_numpy(self._session.run(None, {self._session.get_inputs()[0].name: blob})[0])
+        return torch.from_numpy(self.module.run(None, {self.module.get_inputs()[0].name: blob})[0])
 
-    @cached_property
-    def _session(self) -> Any:  # of onnxruntime, which may not be installed
+    def _build(self) -> Any:  # a session of onnxruntime, which may not be installed
         import onnxruntime
 
         providers = ["CPUExecutionProvider"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -30,77 +31,68 @@ TELLTALES = {
 }
 
 
-class AssetEncoder:
+class AssetEncoder(ABC):
     """An encoder whose network comes from an asset.
 
     Args:
-        asset: file of the network.
         folder: of the assets.
-        name, version, input_size, resize, crop, extra: as in `Provenance`.
+        extra: as in `Provenance`, in addition to the input range.
     Raises:
-        UserError: a package of the extra `celebahq` is not installed; what `verified` raises.
+        UserError: a package of the extra `celebahq` is not installed; the file is missing or has another hash; on first
+            use, the file holds something else.
     """
 
+    asset: Asset  # file of the network
+    name: str  # this and the next four as in `Provenance`
+    version: str
+    input_size: int
+    resize: str
+    crop = "none"
+    input_range: str  # of the network's input, as a formula where it is not an interval
     packages: tuple[str, ...] = ()  # that it imports and the extra `celebahq` installs
 
-    def __init__(
-        self,
-        asset: Asset,
-        folder: str | Path,
-        device: str,
-        *,
-        name: str,
-        version: str,
-        input_size: int,
-        resize: str,
-        crop: str = "none",
-        **extra: Any,
-    ) -> None:
+    def __init__(self, folder: str | Path, device: str = "cpu", **extra: Any) -> None:
         for package in self.packages:
             if find_spec(package) is None:
-                raise UserError(f"{name} needs the package {package}: pip install -e '.[celebahq]'")
-        self.path = verified(asset, Path(folder))
+                raise UserError(f"{self.name} needs the package {package}: pip install -e '.[celebahq]'")
+        self.path = verified(self.asset, Path(folder))
         self.device = device
-        self.provenance = Provenance(name, version, self._sha256(), input_size, resize, crop, extra)
+        extra = {"input_range": self.input_range} | extra
+        self.provenance = Provenance(
+            self.name, self.version, self._sha256(), self.input_size, self.resize, self.crop, extra
+        )
 
     @cached_property
     def module(self) -> Any:  # Any: each network has methods of its own
-        """The network in evaluation mode. Raises UserError where the file holds something else."""
-        return self._build().eval().to(self.device)
+        """The network in evaluation mode, on the device."""
+        return self._build()
 
-    def _build(self) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def _build(self) -> Any: ...
 
     def _sha256(self) -> str:
         return file_sha256(self.path)
 
+    def _loaded(self, network: str, build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.Module:
+        """Build a network with the file's state dict, in float32. Strict: nothing missing, nothing left over.
 
-def load_weights(network: str, build: Callable[[], nn.Module], state: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """Build a network with a state dict, in float32. Strict: nothing missing, nothing left over.
-
-    Args:
-        network: its name.
-        path: of the file, for errors.
-    Raises:
         UserError: the state dict is that of another network; names it where it is a known one.
-    """
-    with torch.device("meta"):
-        module = build()
-    if differs := difference(_shapes(state), _shapes(module.state_dict())):
-        like = [name for telltale, name in TELLTALES.items() if telltale in state and name != network]
-        raise UserError(f"{path} is not {network}: {differs}" + "".join(f"; it looks like {name}" for name in like))
-    module.load_state_dict(state, assign=True)  # without a second copy of the weights
-    return module.float()
+        """
+        with torch.device("meta"):
+            module = build()
+        if differs := difference(_shapes(state), _shapes(module.state_dict())):
+            like = [name for telltale, name in TELLTALES.items() if telltale in state and name != network]
+            hint = "".join(f"; it looks like {name}" for name in like)
+            raise UserError(f"{self.path} is not {network}: {differs}{hint}")
+        module.load_state_dict(state, assign=True)  # without a second copy of the weights
+        return module.float().eval().to(self.device)
 
 
 @contextmanager
 def reading(path: Path, network: str) -> Iterator[None]:
-    """Turn what a library raises on a wrong file into a UserError.
-
-    Hides TorchScript's advice to use another format: these files come from elsewhere.
-    """
+    """Turn what a library raises on a wrong file into a UserError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript's advice on its format: the files are not ours
         try:
             yield
         except Exception as error:  # every kind of wrong file fails in its own way

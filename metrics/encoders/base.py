@@ -38,11 +38,8 @@ class Provenance:
 class Encoder(Protocol):
     """(B, 3, H, W) uint8 -> (B, dimension) float32 on the CPU. An image's row does not depend on its batch."""
 
-    @property
-    def provenance(self) -> Provenance: ...
-
-    @property
-    def dimension(self) -> int: ...
+    provenance: Provenance
+    dimension: int
 
     def __call__(self, images: Tensor) -> Tensor: ...
 
@@ -53,19 +50,13 @@ class FaceFinder(Protocol):
 
     def missed(self, images: Tensor) -> list[int]:
         """In which of (B, 3, H, W) uint8 images it found no face, counted from 0."""
-        ...
 
 
 class StageEncoder(Protocol):
     """(B, 3, H, W) uint8 -> the feature maps of each stage of convolutions, (B, C, h, w) float32 on the CPU."""
 
-    @property
-    def provenance(self) -> Provenance: ...
-
-    @property
-    def depth(self) -> int:
-        """The number of stages."""
-        ...
+    provenance: Provenance
+    depth: int  # the number of stages
 
     def stages(self, images: Tensor) -> list[Tensor]: ...
 
@@ -73,8 +64,7 @@ class StageEncoder(Protocol):
 class ImageTextEncoder(Protocol):
     """Images and texts into one space of unit vectors: (B, 3, H, W) uint8 or N texts -> (B or N, D) float32."""
 
-    @property
-    def provenance(self) -> Provenance: ...
+    provenance: Provenance
 
     def image(self, images: Tensor) -> Tensor: ...
 
@@ -84,13 +74,8 @@ class ImageTextEncoder(Protocol):
 class AttributeReader(Encoder, Protocol):
     """An encoder whose (B, K) output are attribute values in [0, 1], one column for each of `names`."""
 
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    @property
-    def binary(self) -> tuple[bool, ...]:
-        """For each of `names`: is it either present or absent, rather than a matter of degree?"""
-        ...
+    names: tuple[str, ...]
+    binary: tuple[bool, ...]  # for each of `names`: is it either present or absent, rather than a matter of degree?
 
 
 @dataclass(frozen=True)
@@ -131,12 +116,5 @@ def batches(n: int) -> range:
 def embed(
     encoder: Callable[[Tensor], Tensor], images: Tensor, progress: Track = silent, description: str = "embedding"
 ) -> Tensor:
-    """Run an encoder over any number of images, `BATCH` at a time.
-
-    Args:
-        encoder: (B, 3, H, W) uint8 -> (B, D); an `Encoder` or e.g. `clip.image`.
-        images: (N, 3, H, W) uint8.
-    Returns:
-        (N, D) float32.
-    """
+    """Run an `Encoder`, or e.g. `clip.image`, `BATCH` images at a time: (N, 3, H, W) uint8 -> (N, D) float32."""
     return torch.cat([encoder(images[i : i + BATCH]) for i in progress(batches(len(images)), description)])

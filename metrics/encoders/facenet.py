@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
 from injectfusion.core.assets import Asset
 from injectfusion.core.checkpoints import read_checkpoint
 from metrics.encoders.alignment import REFERENCE_CROP, reference_crop, resized
-from metrics.encoders.asset_encoder import AssetEncoder, load_weights
+from metrics.encoders.asset_encoder import AssetEncoder
 
-ASSET = Asset(
-    "20180402-114759-vggface2.pt",
-    "facenet-pytorch",
-    "MIT (code)",
-    107,
-    "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
-)
+FILE = "20180402-114759-vggface2.pt"
+URL = f"https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/{FILE}"
+ASSET = Asset(FILE, "facenet-pytorch", "MIT (code)", 107, URL)
 SIDE = 160
 
 
 class FaceNet(AssetEncoder):
-    """(B, 3, H, W) uint8 -> (B, 512) unit vectors. The images are framed as in CelebA-HQ and cropped at a fixed place.
+    """(B, 3, H, W) uint8 -> (B, 512) unit vectors. Images are framed as in CelebA-HQ and cropped at a fixed place."""
 
-    Raises:
-        UserError: facenet-pytorch is not installed, the file is missing or of another hash; on first use, of another
-            network.
-    """
-
+    asset = ASSET
+    name, version = "FaceNet InceptionResnetV1", "20180402-114759-vggface2"
+    input_size, resize, crop = SIDE, "bilinear, antialiased", REFERENCE_CROP
+    input_range = "(x - 127.5) / 128"
     packages = ("facenet_pytorch",)
     dimension = 512
-
-    def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        super().__init__(
-            ASSET,
-            folder,
-            device,
-            name="FaceNet InceptionResnetV1",
-            version="20180402-114759-vggface2",
-            input_size=SIDE,
-            resize="bilinear, antialiased",
-            crop=REFERENCE_CROP,
-            input_range="(x - 127.5) / 128",
-        )
 
     def _build(self) -> nn.Module:
         from facenet_pytorch import InceptionResnetV1
@@ -52,7 +32,7 @@ class FaceNet(AssetEncoder):
         state = read_checkpoint(self.path)
         # The file also holds the classifier of its training identities.
         embedding = {name: tensor for name, tensor in state.items() if not name.startswith("logits.")}
-        return load_weights("InceptionResnetV1", InceptionResnetV1, embedding, self.path)
+        return self._loaded("InceptionResnetV1", InceptionResnetV1, embedding)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

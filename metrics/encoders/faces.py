@@ -13,17 +13,14 @@ from metrics.encoders.vgg import GATYS, Vgg19
 
 # The attributes of Table 1, each described by one of its two extremes. The paper does not print its wording.
 PROMPTS = {
-    name: f"a photo of a face with {words}"
-    for name, words in {
-        "nose": "a big nose",
-        "eyes": "large eyes",
-        "jaw_line": "a square jaw",
-        "expression": "a happy smile",
-        "hair_color": "blond hair",
-        "glasses": "eyeglasses",
-        "skin_color": "light skin",
-        "make_up": "heavy makeup",
-    }.items()
+    "nose": "a photo of a face with a big nose",
+    "eyes": "a photo of a face with large eyes",
+    "jaw_line": "a photo of a face with a square jaw",
+    "expression": "a photo of a face with a happy smile",
+    "hair_color": "a photo of a face with blond hair",
+    "glasses": "a photo of a face with eyeglasses",
+    "skin_color": "a photo of a face with light skin",
+    "make_up": "a photo of a face with heavy makeup",
 }
 
 
@@ -37,13 +34,11 @@ def suite(
     """Inception, VGG19, an identity network and CLIP, from the files of the assets folder.
 
     Args:
-        folder: of the assets.
         identity: makes the identity encoder from folder and device: `IrSe50`, `OnnxArcFace` or `FaceNet`.
         clip_model: as in `OpenClip`.
         vgg_layers: as in `Vgg19`; `GramLoss.layers` counts these.
     Raises:
-        UserError: a file is missing or has another hash, a package is not installed, a CLIP model or VGG layer is not
-            known.
+        UserError: as every `AssetEncoder`; a CLIP model or VGG layer is not known.
     """
     return EncoderSuite(
         name="faces",

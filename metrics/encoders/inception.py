@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
 from injectfusion.core.assets import Asset
 from metrics.encoders.asset_encoder import AssetEncoder, reading
 
-ASSET = Asset(
-    "inception-2015-12-05.pt",
-    "clean-fid",
-    "see its README",
-    95,
-    "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
-)
+FILE = "inception-2015-12-05.pt"
+URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
+ASSET = Asset(FILE, "clean-fid", "see its README", 95, URL)
 
 
 class Inception(AssetEncoder):
@@ -24,32 +18,22 @@ class Inception(AssetEncoder):
 
     Each channel is resized to 299 by Pillow's antialiased bicubic filter in float, without rounding, and clamped to
     [0, 255]; clean-fid's wrapper takes it to [-1, 1).
-
-    Raises:
-        UserError: clean-fid is not installed, the file is missing or of another hash; on first use, not the network.
     """
 
+    asset = ASSET
+    name, version = "Inception (clean-fid)", "2015-12-05"
+    input_size, resize = 299, "clean-fid's clean: Pillow bicubic, antialiased, float"
+    input_range = "(x - 128) / 128"
     packages = ("cleanfid",)
     dimension = 2048
-
-    def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        super().__init__(
-            ASSET,
-            folder,
-            device,
-            name="Inception (clean-fid)",
-            version="2015-12-05",
-            input_size=299,
-            resize="clean-fid's clean: Pillow bicubic, antialiased, float",
-            input_range="(x - 128) / 128",
-        )
 
     def _build(self) -> nn.Module:
         from cleanfid.inception_torchscript import InceptionV3W
 
         # clean-fid's own feature_extractor() would download the file again, to another folder.
         with reading(self.path, "clean-fid's Inception"):
-            return InceptionV3W(str(self.path.parent), download=False)
+            network = InceptionV3W(str(self.path.parent), download=False)
+        return network.eval().to(self.device)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

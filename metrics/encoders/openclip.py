@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -35,29 +34,26 @@ class OpenClip(AssetEncoder):
     the file itself, with OpenAI's QuickGELU; open_clip's own "ViT-B-32" gives other numbers with the same weights.
 
     Args:
-        model: ViT-B-32 or ViT-L-14.
-    Raises:
-        UserError: no such model, the file is missing or of another hash; on first use, not a CLIP.
+        model: ViT-B-32 or ViT-L-14. UserError: no such model.
     """
+
+    version = "openai"
+    input_size, resize, crop = SIDE, "open_clip's: shorter side, Pillow bicubic, antialiased", "center"
+    input_range = "[0, 1], less CLIP's mean, by its standard deviation"
 
     def __init__(self, folder: str | Path, device: str = "cpu", model: str = "ViT-B-32") -> None:
         if model not in ASSETS:
             raise UserError(unknown("CLIP model", model, list(ASSETS)))
-        super().__init__(
-            ASSETS[model],
-            folder,
-            device,
-            name=f"CLIP {model}",
-            version="openai",
-            input_size=SIDE,
-            resize="open_clip's: shorter side, Pillow bicubic, antialiased",
-            crop="center",
-            input_range="[0, 1], less CLIP's mean, by its standard deviation",
-        )
+        self.asset, self.name = ASSETS[model], f"CLIP {model}"
+        super().__init__(folder, device)
 
     @torch.inference_mode()
     def image(self, images: Tensor) -> Tensor:
-        prepared = [self.preprocess(Image.fromarray(image.numpy())) for image in images.permute(0, 2, 3, 1)]
+        import open_clip
+
+        visual = self.module.visual
+        transform = open_clip.image_transform(SIDE, is_train=False, mean=visual.image_mean, std=visual.image_std)
+        prepared = [transform(Image.fromarray(image.numpy())) for image in images.permute(0, 2, 3, 1)]
         return self.module.encode_image(torch.stack(prepared).to(self.device), normalize=True).cpu()
 
     @torch.inference_mode()
@@ -66,16 +62,9 @@ class OpenClip(AssetEncoder):
 
         return self.module.encode_text(open_clip.tokenize(list(texts)).to(self.device), normalize=True).cpu()
 
-    @cached_property
-    def preprocess(self) -> Callable[[Image.Image], Tensor]:
-        """RGB image -> (3, 224, 224) float32."""
-        import open_clip
-
-        visual = self.module.visual
-        return open_clip.image_transform(SIDE, is_train=False, mean=visual.image_mean, std=visual.image_std)
-
     def _build(self) -> nn.Module:
         import open_clip
 
         with reading(self.path, "an OpenAI CLIP"):
-            return open_clip.load_openai_model(str(self.path), precision="fp32", device="cpu")
+            network = open_clip.load_openai_model(str(self.path), precision="fp32", device="cpu")
+        return network.eval().to(self.device)

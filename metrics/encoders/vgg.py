@@ -12,16 +12,11 @@ from torch import Tensor, nn
 from injectfusion.core.assets import Asset
 from injectfusion.core.checkpoints import read_checkpoint
 from injectfusion.core.errors import UserError
-from metrics.encoders.asset_encoder import AssetEncoder, load_weights
+from metrics.encoders.asset_encoder import AssetEncoder
 
-ASSET = Asset(
-    "vgg19-dcbb9e9d.pth",
-    "torchvision, VGG19_Weights.IMAGENET1K_V1",
-    "BSD-3-Clause",
-    548,
-    "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
-    sha256="dcbb9e9d",
-)
+FILE = "vgg19-dcbb9e9d.pth"
+SOURCE, URL = "torchvision, VGG19_Weights.IMAGENET1K_V1", f"https://download.pytorch.org/models/{FILE}"
+ASSET = Asset(FILE, SOURCE, "BSD-3-Clause", 548, URL, sha256="dcbb9e9d")
 GATYS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -38,37 +33,29 @@ class Vgg19(AssetEncoder):
 
     Args:
         layers: names of the stages in their order, such as relu1_1, conv4_2 or pool3; by default those of Gatys et al.
-            2016.
+            2016. UserError: no such layer.
         size: height and width in pixels; images of another size are resized to it, as the loss depends on the size.
-    Raises:
-        UserError: no such layer, the file is missing or of another hash; on first use, of another network.
     """
 
-    def __init__(self, folder: str | Path, device: str = "cpu", layers: Sequence[str] = GATYS, size: int = 256) -> None:
-        unknown = [layer for layer in layers if layer not in LAYERS]
-        if unknown or not layers:
-            raise UserError(f"VGG19 layers {list(layers)}: name at least one of {', '.join(LAYERS)}")
-        super().__init__(
-            ASSET,
-            folder,
-            device,
-            name="VGG19",
-            version="IMAGENET1K_V1",
-            input_size=size,
-            resize="none where the size fits, else bicubic, antialiased",
-            input_range="[0, 1], less ImageNet's mean, by its standard deviation",
-            layers=list(layers),
-        )
-        self.layers = tuple(layers)
-        self.size = size
+    asset = ASSET
+    name, version = "VGG19", "IMAGENET1K_V1"
+    resize = "none where the size fits, else bicubic, antialiased"
+    input_range = "[0, 1], less ImageNet's mean, by its standard deviation"
 
-    @property
-    def depth(self) -> int:
-        return len(self.layers)
+    def __init__(self, folder: str | Path, device: str = "cpu", layers: Sequence[str] = GATYS, size: int = 256) -> None:
+        if not layers or not set(layers) <= set(LAYERS):
+            raise UserError(f"VGG19 layers {list(layers)}: name at least one of {', '.join(LAYERS)}")
+        self.layers, self.depth, self.input_size = tuple(layers), len(layers), size
+        super().__init__(folder, device, layers=list(layers))
 
     @torch.inference_mode()
     def stages(self, images: Tensor) -> list[Tensor]:
-        x = self._input(images)
+        x = images.to(self.device).float()
+        size = (self.input_size, self.input_size)
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 255)
+        mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (MEAN, STD))
+        x = (x / 255 - mean) / std
         maps: dict[str, Tensor] = {}
         for name, layer in zip(LAYERS, self.module, strict=False):  # the module ends at the last layer needed
             x = layer(x)
@@ -76,24 +63,12 @@ class Vgg19(AssetEncoder):
                 maps[name] = x.cpu()
         return [maps[name] for name in self.layers]
 
-    def _input(self, images: Tensor) -> Tensor:
-        x = images.to(self.device).float()
-        if x.shape[-2:] != (self.size, self.size):
-            x = F.interpolate(x, size=(self.size, self.size), mode="bicubic", antialias=True).clamp(0, 255)
-        mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (MEAN, STD))
-        return (x / 255 - mean) / std
-
     def _build(self) -> nn.Module:
         from torchvision.models import vgg19
 
-        def convolutions() -> nn.Module:
-            network = vgg19()
-            network.classifier = nn.Sequential()
-            return network
-
         # Most of the file is the classifier, which is not needed.
         state = {k: v for k, v in read_checkpoint(self.path).items() if not k.startswith("classifier.")}
-        network = load_weights("VGG19", convolutions, state, self.path)
+        network = self._loaded("VGG19", lambda: nn.ModuleDict({"features": vgg19().features}), state)
         layers = list(network.get_submodule("features").children())[: max(map(LAYERS.index, self.layers)) + 1]
         for layer in layers:
             if isinstance(layer, nn.ReLU):

@@ -78,7 +78,7 @@ def test_the_paper_at_full_size(tmp_path, monkeypatch):
     method = Method(**settings["method"] | {"t_boost": 200})
     cell = workspace.cell(PlannedRow("with quality boosting", "generated", method))
     latents = workspace.invert(method, lambda n: None)
-    workspace.generate(cell, method, latents, traced=False, advance=lambda n: None)
+    workspace.generation(latents).fill(cell, method, traced=False, advance=lambda n: None)
     result = cell.images([0])
     assert result.shape == (1, 3, 256, 256) and result.dtype == torch.uint8
 

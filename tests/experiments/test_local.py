@@ -14,11 +14,6 @@ UPPER = [0, 0.5, 0, 1]
 CENTER = [0.25, 0.75, 0.25, 0.75]
 
 
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path)
-
-
 def row(store: Store, name: str, upper: int, lower: int, box: list[float] | None = None, seed: int = 0) -> Row:
     """A row whose results differ from gray by `upper` in the upper half, by `lower` in the lower half, and by noise."""
     images = torch.full((N, 3, SIZE, SIZE), 100, dtype=torch.uint8)

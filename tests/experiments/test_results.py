@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import make_cell, make_row, origins, settings, sweep
+from made_up import make_cell, make_row, origins, settings, sweep, sweep_of_two
 from PIL import Image
 from rich.console import Console
 
 from experiments.engine.sweep import gather
 from experiments.outlets.documents import print_record, write_documents
 from experiments.outlets.formats import format_entry, format_number
-from experiments.store.cell import Store
 from experiments.tables import figures
 from experiments.tables.analyses.attributes import Attributes
 from experiments.tables.common import main_table, numbers
@@ -29,11 +28,6 @@ AXES = ["method.gamma"]
 TREND = {"metric": "id", "trend": "rises", "source": "Fig. 7"}
 CLAIM = {"metric": "id", "better": "gamma=0.5", "worse": "gamma=0.0", "source": "Table 2"}
 EQUALITY = {"metric": "id", "equal": ["gamma=0.0", "gamma=1.0"], "margin": 0.02, "source": "appendix A"}
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "outputs")
 
 
 @pytest.fixture
@@ -210,11 +204,7 @@ def test_format_of_numbers(number, text):
 
 
 def test_two_swept_numbers_make_heat_maps_and_names_make_points(store):
-    rows = [
-        Row(f"{g} {w}", (make_cell(store, f"g{g}w{w}", {"id": g}),), "slerp", {"gamma": g, "omega": w})
-        for g in (0.1, 0.5)
-        for w in (0.0, 0.3)
-    ]
+    rows = sweep_of_two(store)
     heat = figures.overview(rows, ["gamma", "omega"])
     assert [axes.get_title() for axes in heat.axes[:3]] == ["FD ↓", "ID ↑", "Gram ↓"]
     assert all(axes.images for axes in heat.axes[:3])

@@ -3,14 +3,15 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
-from runs import ROOT, command, run
+from runs import ROOT, command, python, run
+
+from experiments.store.cell import Store
 
 ROWS = ["reconstruction", "replace", "add", "lerp", "lerp_norm", "slerp", "calibrated"]
 FLOORS = ["contents as results", "originals as results"]
@@ -30,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_table2_has_every_row_interval_and_the_papers_column(finished):
+def test_table2_has_every_row_its_interval_the_papers_column_and_floors(finished):
     numbers = table(finished)
     assert list(numbers.index) == ROWS + FLOORS
     for metric in ("fd", "kid", "id", "gram"):
@@ -39,10 +40,6 @@ def test_table2_has_every_row_interval_and_the_papers_column(finished):
         assert (numbers[f"{metric}_n"] == 65).all()
     assert numbers.loc["slerp", "fd_paper"] == 32.09
     assert pd.isna(numbers.loc["add", "fd_paper"])
-
-
-def test_floors_are_floors(finished):
-    numbers = table(finished)
     assert numbers.loc["contents as results", "id"] == pytest.approx(1)
     assert numbers.loc["originals as results", "gram"] == pytest.approx(0, abs=1e-9)
 
@@ -84,12 +81,8 @@ def test_a_finished_table_is_not_computed_again(finished):
 def test_a_killed_run_continues_and_ends_in_the_same_table(finished, tmp_path):
     """SIGKILL twice: while inverting or early on, and in the middle of the rows."""
     for cells_with_images in (0, 3):
-        process = subprocess.Popen(
-            command(tmp_path, "experiment=table2"),
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command(tmp_path, "experiment=table2"), cwd=tmp_path, **quiet)
         while process.poll() is None:
             entries = list(tmp_path.glob("outputs/cache/latents/*/*.safetensors"))
             begun = {image.parent for image in tmp_path.glob("outputs/cells/*/images/*.png")}
@@ -129,21 +122,18 @@ def test_a_sweep_of_the_paper_ends_in_one_table_with_figure_and_verdicts(finishe
 def test_experiments_run_one_after_the_other_in_one_process(finished):
     script = "import experiments.all as every; every.EXPERIMENTS = ('table2', 'schedule'); every.main()"
     arguments = ["scale=smoke", "device=cpu", f"outputs={finished / 'outputs'}", f"results={finished / 'together'}"]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=finished, check=False
-    )
+    done = python(finished, "-c", script, *arguments)
     assert done.returncode == 0, done.stderr
     assert "python run.py experiment=schedule scale=smoke" in done.stderr
     for stem in ("table2__scale=smoke", "schedule__scale=smoke"):
         assert (finished / f"together/{stem}.csv").exists()
-    pd.testing.assert_frame_equal(
-        pd.read_csv(finished / "together/table2__scale=smoke.csv").set_index("row"), table(finished)
-    )
+    again = pd.read_csv(finished / "together/table2__scale=smoke.csv").set_index("row")
+    pd.testing.assert_frame_equal(again, table(finished))
 
 
 def test_all_experiments_end_with_the_first_that_cannot_run(tmp_path):
     arguments = ["-m", "experiments.all", "scale=smoke", "scale.pairs=0", f"results={tmp_path / 'results'}"]
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = python(tmp_path, *arguments)
     assert done.returncode == 2
     assert "scale.pairs is 0" in done.stderr
     assert "experiment=table2" not in done.stderr
@@ -154,19 +144,16 @@ def test_seeds_repeat_with_other_pairs(finished):
     assert done.returncode == 0, done.stderr
     numbers = table(finished, "single__method.omega=0,method.t_boost=0,scale=smoke,seeds=2")
     one, two = numbers.loc["method", "cell"].split()
-    cells = finished / "outputs/cells"
-    values = [
-        json.loads((cells / cell / "metrics.json").read_text())["estimates"]["id"]["value"] for cell in (one, two)
-    ]
+    store = Store(finished / "outputs")
+    values = [store.finished(cell).estimates()["id"].value for cell in (one, two)]
     assert numbers.loc["method", "id"] == pytest.approx(sum(values) / 2)
     assert numbers.loc["method", "id_n"] == 130
     assert numbers.loc["method", "id_sd"] > 0
 
 
 def test_a_users_own_blend_and_offline_tracking(finished):
-    (finished / "mine.py").write_text(
-        "def halves(h_original, h_content, gamma):\n    return (h_original + h_content) / 2\n"
-    )
+    blend = "def halves(h_original, h_content, gamma):\n    return (h_original + h_content) / 2\n"
+    (finished / "mine.py").write_text(blend)
     arguments = ("method.blend=mine.halves", "tracker=wandb")
     environment = {"PYTHONPATH": str(finished), "WANDB_API_KEY": "", "WANDB_SILENT": "true", "HOME": str(finished)}
     done = run(finished, *arguments, **environment)
@@ -179,9 +166,8 @@ def test_a_users_own_blend_and_offline_tracking(finished):
 
 
 def test_a_users_own_blend_in_table2_next_to_the_built_in_ones(finished):
-    (finished / "squared.py").write_text(
-        "def lerp(h_original, h_content, gamma):\n    return (1 - gamma**2) * h_original + gamma**2 * h_content\n"
-    )
+    mixed = "(1 - gamma**2) * h_original + gamma**2 * h_content"
+    (finished / "squared.py").write_text(f"def lerp(h_original, h_content, gamma):\n    return {mixed}\n")
     row = "+experiment.rows.mine={blend: squared.lerp, omega: 0}"
     done = run(finished, "experiment=table2", row, PYTHONPATH=str(finished))
     assert done.returncode == 0, done.stderr
@@ -194,29 +180,19 @@ def test_a_users_own_blend_in_table2_next_to_the_built_in_ones(finished):
     assert numbers.loc["mine", "id"] != numbers.loc["lerp", "id"]
 
 
-def test_without_arguments_it_lists_what_can_be_run():
-    done = subprocess.run([sys.executable, ROOT / "run.py"], capture_output=True, text=True, check=True)
-    assert "python run.py experiment=table2" in done.stdout
-
-
-def test_help_lists_experiments_and_keys():
-    done = subprocess.run([sys.executable, ROOT / "run.py", "--help"], capture_output=True, text=True, check=True)
-    for text in (
-        "experiment: ",
-        "single, ",
-        "table2",
-        "profile: celebahq, folder, procfaces",
-        "method.blend",
-        "gamma: 0.6",
-    ):
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        ([], ["python run.py experiment=table2"]),
+        (["--help"], ["experiment: ", "single, ", "table2", "profile: celebahq, folder, procfaces", "gamma: 0.6"]),
+        (["--cfg", "job", "experiment=table2", "method.gamma=0.8"], ["gamma: 0.8", "calibrated: {}"]),
+    ],
+)
+def test_what_the_program_says_about_itself(tmp_path, arguments, texts):
+    done = python(tmp_path, str(ROOT / "run.py"), *arguments)
+    assert done.returncode == 0
+    for text in texts:
         assert text in done.stdout
-
-
-def test_cfg_job_prints_the_composed_configuration():
-    arguments = [sys.executable, ROOT / "run.py", "--cfg", "job", "experiment=table2", "method.gamma=0.8"]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    assert "gamma: 0.8" in done.stdout
-    assert "calibrated: {}" in done.stdout
 
 
 def test_cell_of_another_configuration_stops_the_run(finished, tmp_path):

@@ -2,11 +2,10 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from runs import ROOT, command, run
+from runs import ROOT, command, python, run
 
 ERRORS = {
     "unknown experiment": (["experiment=tabel2"], "unknown experiment 'tabel2'; did you mean table2 or table1?"),
@@ -16,24 +15,17 @@ ERRORS = {
     "unknown key": (["method.gama=0.5"], "unknown key 'method.gama'; did you mean method.gamma"),
     "gamma above 1": (["method.gamma=1.2"], "method.gamma is 1.2; it must lie in [0, 1]"),
     "gamma no number": (["method.gamma=high"], "method.gamma is 'high'; it must be a number"),
-    "omega below 0": (["method.omega=-0.1"], "method.omega is -0.1; it must lie in [0, 1]"),
-    "t_edit above 1000": (["method.t_edit=1001"], "method.t_edit is 1001; it must lie in [0, 1000]"),
     "t_boost above t_edit": (["method.t_boost=500"], "method.t_boost is 500, above method.t_edit 400"),
     "no pairs": (["scale.pairs=0"], "scale.pairs is 0; it must be a whole number, 1 or more"),
-    "negative pairs": (["scale.pairs=-5"], "scale.pairs is -5; it must be a whole number, 1 or more"),
     "too few pairs": (["scale.pairs=10"], "needs at least 65 pairs (scale.pairs), got 10"),
     "too many pairs": (["scale.pairs=6000"], "scale.pairs is 6000; the embedded domain has 5000 pairs"),
     "one step": (["scale.steps=1"], "scale.steps must be in [2, 1000], got 1"),
     "absent device": (["device=cuda:7"], "device cuda:7 is not there"),
-    "unknown device": (["device=gpu"], "device gpu is not there"),
     "negative tau": (["scoring.tau=-1"], "tau must be 0 or more, got -1"),
     "Gram layer that is not there": (["scoring.gram.layers=[9]"], "the encoder has stages 0 to"),
     "few resamples": (["scoring.resamples=5"], "resamples must be 100 or more for a 95 % interval, got 5"),
     "negative seed": (["seed=-1"], "seed is -1"),
-    "blend of no module": (
-        ["method.blend={_target_:nowhere.blend}"],
-        "method.blend._target_=nowhere.blend cannot be imported",
-    ),
+    "blend of no module": (["method.blend={_target_:no.blend}"], "method.blend._target_=no.blend cannot be imported"),
 }
 
 
@@ -41,14 +33,17 @@ ERRORS = {
 def test_what_a_user_gets_wrong_is_one_line(case, tmp_path):
     arguments, message = ERRORS[case]
     overridden = {argument.partition("=")[0] for argument in arguments}
-    base = [a for a in command(tmp_path) if a.partition("=")[0] not in overridden]
-    done = subprocess.run([*base, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
+    _, *base = [a for a in command(tmp_path) if a.partition("=")[0] not in overridden]
+    require_one_line(python(tmp_path, *base, *arguments), message)
+    assert not list(tmp_path.glob("outputs/cells/*"))
+    assert not list(tmp_path.glob("results/*"))
+
+
+def require_one_line(done: subprocess.CompletedProcess[str], message: str) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert not list(tmp_path.glob("outputs/cells/*"))
-    assert not list(tmp_path.glob("results/*"))
 
 
 def test_results_folder_that_cannot_be_written(tmp_path):
@@ -76,15 +71,6 @@ def test_weights_that_are_not_the_shipped_ones_stop_the_run(name, damage, tmp_pa
     shutil.copy(ROOT / "run.py", tmp_path)
     weights = tmp_path / f"procfaces/weights/{name}.safetensors"
     damage(weights)
-    done = subprocess.run(
-        [sys.executable, "run.py", "experiment=table2", "scale=smoke"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert f"procfaces/weights/{name}.safetensors" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    done = python(tmp_path, "run.py", "experiment=table2", "scale=smoke")
+    require_one_line(done, f"procfaces/weights/{name}.safetensors")
     assert not list((tmp_path / "outputs").glob("cells/*"))

@@ -9,7 +9,6 @@ import torch
 from made_up import make_cell
 
 from experiments.engine.traces import COLUMNS
-from experiments.store.cell import Store
 from experiments.tables.analyses import Findings
 from experiments.tables.analyses.correlation import Correlation
 from experiments.tables.analyses.cumulative import Cumulative
@@ -24,11 +23,6 @@ N, T = 64, (999, 950, 700, 400, 0)
 EDITED = T[:4]
 # Two columns of mean 0 and deviation 1 without correlation.
 U, V = (math.sqrt(2) * f(2 * np.pi * np.arange(N) / N) for f in (np.sin, np.cos))
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path)
 
 
 def make_row(store, name, values, images=None, seeds=1, **method):
@@ -141,12 +135,6 @@ def test_interpolation(store, lerp, others, lerp_harm, slerp_harm, expected):
         assert line["ρ with |log ratio|"] > 0.99
         assert abs(line["ρ with ratio h(c) / h(o)"]) < 0.1
     assert set(findings.figures) == {"norms", "artifacts"}
-
-
-@pytest.mark.parametrize("analysis", [Correlation(), Interpolation()])
-def test_the_reconstruction_is_the_row_that_injects_nothing(store, analysis):
-    with pytest.raises(UserError, match="one row with blend: null"):
-        analysis([make_row(store, "reconstruction", interpolated(1), saturated(0))])
 
 
 def mixed(share):

@@ -108,7 +108,7 @@ def test_blends_are_names_paths_mappings_or_functions():
         ({"eta": True}, "method.eta is True; it must be a number"),
         ({"inject_steps": 1}, r"method.inject_steps is 1; it must be null or an integer in \[2, 1000\]"),
         ({"generation_steps": 2.5}, "method.generation_steps is 2.5"),
-        ({"box": (0.5, 0.5, 0.0, 1.0)}, r"method.box is \[0.5, 0.5, 0.0, 1.0\]; .* top < bottom"),
+        ({"box": (0.5, 0.5, 0.0, 1.0)}, r"method.box is \(0.5, 0.5, 0.0, 1.0\); .* top < bottom"),
         ({"box": 3}, "method.box is 3; it must be null or"),
         ({"box": [0, 0.5, 0, 1], "site": "skips"}, "method.box needs a single feature map, and method.site=skips"),
         ({"site": "decoder0"}, r"unknown method.site 'decoder0'; did you mean decoder1 .. decoderN"),

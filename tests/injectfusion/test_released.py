@@ -10,11 +10,12 @@ from diffusers.models import UNet1DModel
 from diffusers.schedulers import DDPMScheduler
 from safetensors.torch import save_file
 
-from injectfusion.backbones.loading import load_pretrained, load_released
-from injectfusion.backbones.released import ADM, DDPM, NETWORKS, convert, expected, look_alikes
+from injectfusion.backbones.loading import load, load_pretrained, load_released
+from injectfusion.backbones.released import ADM, DDPM, NETWORKS, convert, expected
 from injectfusion.core.checkpoints import read_checkpoint
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import file_sha256
+from procfaces.backbone import load_backbone
 
 MANIFESTS = json.loads((Path(__file__).parent.parent / "data/checkpoint_manifests.json").read_text())
 TINY = DDPM(ch=32, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=(8,), resolution=16)
@@ -35,12 +36,8 @@ def state_dict(network, seed=0):
 def test_a_released_checkpoint_is_converted_completely(name):
     assert NETWORKS.keys() == MANIFESTS.keys() - {"total"}
     state = {key: torch.empty(shape, device="meta") for key, shape in manifest(name).items()}
-    with torch.device("meta"):
-        unet = NETWORKS[name].build()
-    converted = convert(state, NETWORKS[name])
-    unet.load_state_dict(converted, assign=True)  # strict: nothing missing, nothing left over
-    assert sum(v.numel() for v in converted.values()) == sum(v.numel() for v in state.values())
-    assert name in look_alikes({key: tuple(shape) for key, shape in manifest(name).items()})
+    unet = convert(state, NETWORKS[name], "test")  # strict: nothing missing, nothing left over
+    assert sum(v.numel() for v in unet.parameters()) == sum(v.numel() for v in state.values())
 
 
 def test_packed_attention_is_unpacked_head_by_head():
@@ -48,27 +45,27 @@ def test_packed_attention_is_unpacked_head_by_head():
     state = state_dict(network)
     heads, d, channels = 4, 16, 64
     rows = "".join(part * d for _ in range(heads) for part in "qkv")  # what each row of the packed weight is
-    converted = convert(state, network)
+    attention = convert(state, network, "test").mid_block.attentions[0]
     packed = state["middle_block.1.qkv.weight"].reshape(-1, channels)
-    for part, module in zip("qkv", ("to_q", "to_k", "to_v"), strict=True):
+    for part, layer in zip("qkv", (attention.to_q, attention.to_k, attention.to_v), strict=True):
         of_part = [i for i, row in enumerate(rows) if row == part]
-        assert torch.equal(converted[f"mid_block.attentions.0.{module}.weight"], packed[of_part])
+        assert torch.equal(layer.weight, packed[of_part])
 
 
 def test_no_tensor_is_used_twice():
     state = {name: torch.full_like(v, i) for i, (name, v) in enumerate(state_dict(TINY).items())}
-    values = [float(v.flatten()[0]) for v in convert(state, TINY).values()]
+    values = [v.flatten()[0].item() for v in convert(state, TINY, "test").parameters()]
     assert sorted(values) == list(range(len(state)))
 
 
 def test_another_network_is_named():
     church = {key: torch.empty(shape, device="meta") for key, shape in manifest("lsun_church_ddpm").items()}
     with pytest.raises(UserError, match="it looks like celebahq_ddpm or lsun_church_ddpm or lsun_bedroom_ddpm"):
-        convert(church, NETWORKS["imagenet_adm_uncond"])
+        convert(church, NETWORKS["imagenet_adm_uncond"], "test")
     with pytest.raises(UserError, match=r"of another shape .* it looks like a DDPM with 64 channels"):
-        convert(state_dict(DDPM(64, (1, 2), 1, (8,), 16)), TINY)
+        convert(state_dict(DDPM(64, (1, 2), 1, (8,), 16)), TINY, "test")
     with pytest.raises(UserError, match="it looks like no known diffusion network"):
-        convert({"fc.weight": torch.zeros(2, 2)}, TINY)
+        convert({"fc.weight": torch.zeros(2, 2)}, TINY, "test")
 
 
 @pytest.mark.parametrize("change", ["missing", "left over"])
@@ -79,7 +76,7 @@ def test_one_tensor_more_or_less_is_refused(change):
     else:
         state["mid.block_3.conv1.weight"] = torch.zeros(1)
     with pytest.raises(UserError, match=f"1 {change} \\(first: mid.block_[13].conv1.weight\\)"):
-        convert(state, TINY)
+        convert(state, TINY, "test")
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
@@ -155,3 +152,15 @@ def test_folders_that_are_not_usable_unets(tmp_path):
     DDPMScheduler(prediction_type="sample").save_pretrained(tmp_path / "v")
     with pytest.raises(UserError, match="predicts sample; known: epsilon, v_prediction"):
         load_pretrained(str(tmp_path / "v"))
+
+
+def test_load_knows_folders_files_and_shipped_networks(tmp_path, monkeypatch):
+    TINY.build().save_pretrained(tmp_path / "folder")
+    assert load(tmp_path / "folder").unet.config["sample_size"] == 16
+    monkeypatch.setitem(NETWORKS, "tiny", TINY)
+    file = tmp_path / "released.safetensors"
+    save_file({name: torch.ones(shape) for name, shape in expected(TINY).items()}, file)
+    assert load(file, network="tiny").unet.conv_in.weight.eq(1).all()
+    assert load("procfaces").identity() == load_backbone().identity()
+    with pytest.raises(UserError, match="is a file; name its network with network=, one of afhq_dog_iddpm"):
+        load(file)

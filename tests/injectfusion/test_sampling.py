@@ -1,4 +1,4 @@
-"""Backbone, inversion and the full generative process."""
+"""Backbone, inversion, the full generative process, and the whole method on pictures."""
 
 from dataclasses import replace as changed
 
@@ -9,19 +9,16 @@ from conftest import tiny_unet
 
 from injectfusion.backbones.haar import haar, inverse_haar
 from injectfusion.backbones.unet import UNetBackbone
+from injectfusion.core.errors import UserError
+from injectfusion.core.images import to_model, to_uint8
+from injectfusion.edit import inject
 from injectfusion.hspace import GAMMA_SCHEDULES, lerp
-from injectfusion.method import Method
+from injectfusion.method import RECONSTRUCTION, Method
 from injectfusion.sampling import Trajectory, generate, invert, pair_generator, reverse
 from injectfusion.schedule import linear_alpha_cumprod, timesteps
 
 STEPS = 8
 METHOD = Method(t_boost=0)
-
-
-def test_learned_variance_is_dropped(images):
-    network = UNetBackbone(tiny_unet(channels_out=6), linear_alpha_cumprod())
-    eps = network.decode(network.encode(images, 3))
-    torch.testing.assert_close(eps, network.unet(images, 3).sample[:, :3])
 
 
 def test_haar_transform_is_orthogonal_and_its_channels_are_mean_and_differences():
@@ -32,12 +29,6 @@ def test_haar_transform_is_orthogonal_and_its_channels_are_mean_and_differences(
     torch.testing.assert_close(y.square().sum(), x.square().sum())
     torch.testing.assert_close(y[:, ::4], 2 * F.avg_pool2d(x, 2))
     assert haar(torch.full((1, 3, 4, 4), 0.7)).unflatten(1, (3, 4))[:, :, 1:].abs().max() == 0
-
-
-def test_a_network_can_work_on_the_haar_transform():
-    unet = type(tiny_unet())(**{**tiny_unet().config, "in_channels": 12, "out_channels": 12})
-    x, network = torch.randn(2, 3, 32, 32), UNetBackbone(unet, linear_alpha_cumprod(), haar=True)
-    torch.testing.assert_close(haar(network.decode(network.encode(x, 7))), unet(haar(x), 7).sample)
 
 
 def test_a_prediction_of_v_is_converted_with_the_encoded_latent(images):
@@ -74,7 +65,10 @@ def test_features_of_the_reverse_process_are_those_seen_generating(backbone, ima
     torch.testing.assert_close(found.h[:, -1], backbone.encode(x_T, 999).h)
     # Injecting a process's own features into itself changes nothing.
     injected = generate(backbone, x_T, STEPS, changed(METHOD, omega=0, t_edit=0), found)
-    torch.testing.assert_close(injected, generate(backbone, x_T, STEPS), atol=1e-4, rtol=0)
+    plain = generate(backbone, x_T, STEPS)
+    torch.testing.assert_close(injected, plain, atol=1e-4, rtol=0)
+    # Nothing is injected above the last timestep.
+    torch.testing.assert_close(generate(backbone, x_T, STEPS, changed(METHOD, t_edit=1000), found), plain)
 
 
 def test_features_are_those_of_the_nearest_kept_timestep_and_of_the_larger_on_a_tie():
@@ -88,24 +82,6 @@ def pairs(backbone, images):
     """Latents of the originals, and features of the contents: the same images in another order."""
     found = invert(backbone, images, STEPS)
     return found.x_T, Trajectory(found.x_T, found.h.roll(1, 0), found.timesteps)
-
-
-def test_nothing_is_injected_above_the_last_timestep(backbone, pairs):
-    x_T, content = pairs
-    torch.testing.assert_close(
-        generate(backbone, x_T, STEPS, changed(METHOD, t_edit=1000), content), generate(backbone, x_T, STEPS)
-    )
-
-
-@pytest.mark.parametrize("omega", [0.0, 0.3])
-def test_a_pairs_result_does_not_depend_on_its_batch(backbone, pairs, omega):
-    x_T, content = pairs
-    method, generators = Method(omega=omega), [pair_generator(0, i) for i in range(4)]
-    whole = generate(backbone, x_T, STEPS, method, content, generators)
-    for i in range(4):
-        one = Trajectory(x_T[i : i + 1], content.h[i : i + 1], content.timesteps)
-        alone = generate(backbone, x_T[i : i + 1], STEPS, method, one, [pair_generator(0, i)])
-        torch.testing.assert_close(alone, whole[i : i + 1], atol=1e-4, rtol=0)
 
 
 def test_quality_boosting_draws_from_the_generator_of_each_pair(backbone, pairs):
@@ -159,3 +135,23 @@ def test_local_mixing_of_the_whole_map_is_mixing(backbone, pairs):
     whole = generate(backbone, x_T, STEPS, METHOD, content)
     boxed = generate(backbone, x_T, STEPS, changed(METHOD, box=(0.0, 1.0, 0.0, 1.0)), content)
     torch.testing.assert_close(boxed, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_injection_is_inversion_of_both_images_and_generation(backbone, images):
+    pixels = to_uint8(images)
+    x_T = invert(backbone, to_model(pixels), 5).x_T
+    content = reverse(backbone, x_T.flip(0), 5)
+    method = Method(content_source="reverse", generation_steps=7)
+    result = generate(backbone, x_T, 5, method, content, [pair_generator(3, i) for i in range(4)])
+    assert torch.equal(inject(backbone, pixels.flip(0), pixels, method, steps=5, seed=3), to_uint8(result))
+    plain = inject(backbone, pixels, pixels, RECONSTRUCTION, steps=5)
+    assert torch.equal(plain, to_uint8(generate(backbone, x_T, 5)))
+
+
+def test_what_cannot_be_injected(backbone, images):
+    pixels = to_uint8(images)
+    for content in (images, pixels[:2]):
+        with pytest.raises(UserError, match="must be uint8 of one shape, not"):
+            inject(backbone, content, pixels)
+    with pytest.raises(UserError, match="the result is not finite"):
+        inject(backbone, pixels, pixels, Method(blend=lambda original, content, gamma: original / 0), steps=3)

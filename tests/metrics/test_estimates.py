@@ -39,13 +39,6 @@ def test_intervals_of_a_mean_cover_the_truth() -> None:
     assert all(e.low <= e.value <= e.high for e in estimates)
 
 
-def test_the_interval_of_a_mean_narrows_with_n() -> None:
-    values = np.random.default_rng(0).standard_normal(4000)
-    widths = [e.high - e.low for e in (B.mean(values[:n]) for n in (40, 400, 4000))]
-    assert widths[0] > 2 * widths[1] > 4 * widths[2]
-    assert widths[2] == pytest.approx(2 * 1.96 / np.sqrt(4000), rel=0.2)
-
-
 def test_the_interval_of_a_share_stays_within_0_and_1() -> None:
     estimate = B.mean(np.array([1.0] * 9 + [0.0]))  # percentiles: centering could leave the range
     assert 0 <= estimate.low < estimate.value < estimate.high == 1
@@ -106,12 +99,7 @@ def test_what_was_not_resampled_alike_is_not_compared() -> None:
     values = np.arange(20.0)
     base = B.mean(values)
     for other in (B.mean(values[1:]), Bootstrap(300, seed=1).mean(values), Bootstrap(200).mean(values)):
-        for combine in (
-            lambda a, b: a - b,
-            lambda a, b: a / b,
-            lambda a, b: Curve.of([a, b]),
-            lambda a, b: pool([a, b]),
-        ):
+        for combine in (lambda a, b: a - b, lambda a, b: a / b, lambda *points: Curve.of(points)):
             with pytest.raises(ValueError, match="equal n, seed"):
                 combine(base, other)
 
@@ -131,7 +119,6 @@ def test_an_estimate_survives_json() -> None:
     for estimate in (B.mean(np.arange(20.0) ** 3), given(1, 2)):
         again = Estimate.from_record(json.loads(json.dumps(estimate.record())))
         assert again.record() == estimate.record()
-        assert bounds(again) == bounds(estimate)
         assert bounds(estimate - again) == (0, 0, 0)
 
 
@@ -139,8 +126,7 @@ def test_pooling_repetitions_gives_their_mean_and_a_narrower_interval() -> None:
     generator = np.random.default_rng(0)
     estimates = [B.mean(generator.standard_normal(100)) for _ in range(4)]
     pooled = pool(estimates)
-    assert pooled.value == pytest.approx(np.mean([e.value for e in estimates]))
-    assert pooled.n == 400
+    assert (pooled.value, pooled.n) == (pytest.approx(np.mean([e.value for e in estimates])), 400)
     width = np.mean([e.high - e.low for e in estimates])
     assert pooled.high - pooled.low == pytest.approx(width / 2, rel=0.2)
     assert pool(estimates[:1]) is estimates[0]
@@ -166,7 +152,6 @@ def test_slope_and_change_are_those_of_the_line_and_distinguish_a_trend_from_noi
     x = [0.5, 0.6, 1.0, 1.5]
     line = Curve.of([B.mean(base + 3 * position) for position in x])
     assert bounds(line.slope(x)) == pytest.approx((3, 3, 3))  # the pairs are the same: there is no noise
-    assert line.change(x).value == pytest.approx(3)
     assert line.change([2 * position for position in x]).value == pytest.approx(3)
     assert line.change(x).judged("higher") == "holds"
     noise = Curve.of([B.mean(generator.standard_normal(60)) for _ in x])

@@ -55,38 +55,13 @@ def test_kernel_is_the_definition_at_unequal_sizes(m: int) -> None:
     assert kernel_distance(a, b) == pytest.approx(float(sum(within) - 2 * k(a, b).mean()), rel=1e-9)
 
 
-def test_kernel_agrees_with_torchmetrics_at_equal_sizes() -> None:
-    from torchmetrics.image.kid import poly_mmd
-
-    a, b = normal(50, 6), normal(50, 6, 1) * 1.5
-    assert kernel_distance(a, b) == pytest.approx(float(poly_mmd(a, b)), rel=1e-9)
-
-
-def test_kernel_is_unbiased_where_frechet_is_not() -> None:
-    reference = Reference(normal(2000, 4, 99))
-    ones = torch.ones(1, 20)
-    kernel = [float(reference.kernel(normal(20, 4, seed), ones)) for seed in range(200)]
-    frechet = [float(reference.frechet(normal(20, 4, seed), ones)) for seed in range(200)]
-    standard_error = np.std(kernel) / np.sqrt(len(kernel))
-    assert abs(np.mean(kernel)) < 4 * standard_error + 0.02  # 0.02: the reference is itself a sample
-    assert np.mean(frechet) > 0.1
-
-
-@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
-def test_farther_is_larger(distance) -> None:
-    reference = normal(500, 4, 1)
-    values = [distance(normal(80, 4) + shift, reference) for shift in (0.0, 0.5, 1.0, 2.0)]
-    assert values == sorted(values)
-
-
 def test_counts_draw_the_features() -> None:
     features, reference = normal(12, 3), Reference(normal(40, 3, 1))
     counts = torch.tensor([2, 0, 1, 1, 1, 3, 0, 1, 1, 1, 1, 0])
     drawn = features.repeat_interleave(counts, dim=0)
     ones = torch.ones(1, 12)
-    assert reference.frechet(features, counts[None]).tolist() == pytest.approx(
-        reference.frechet(drawn, ones).tolist(), rel=1e-9
-    )
+    frechet = float(reference.frechet(features, counts[None]))
+    assert frechet == pytest.approx(float(reference.frechet(drawn, ones)), rel=1e-9)
     # A result drawn twice forms no pair with itself: these pairs are left out of the definition.
     index = torch.arange(12).repeat_interleave(counts)
     k = (drawn @ drawn.T / 3 + 1) ** 3

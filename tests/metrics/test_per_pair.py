@@ -44,22 +44,16 @@ def test_gram_loss_ignores_positions() -> None:
     stage = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     shifted = stage.roll((1, 2), dims=(2, 3))
     assert GramLoss().between([stage], [shifted]).tolist() == pytest.approx([0, 0], abs=1e-9)
-    assert (GramLoss().between([stage], [2 * stage]) > 0).all()
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"layers": (2,)}, "stages 0 to 1"),
-        ({"layers": (-1,)}, "stages 0 to 1"),
-        ({"layers": ()}, "stages 0 to 1"),
-        ({"weights": (1.0,)}, "1 Gram weights for 2 layers"),
-        ({"scale": 0.0}, "scale must be above 0"),
-    ],
-)
-def test_gram_settings_that_are_refused(settings, message) -> None:
-    with pytest.raises(UserError, match=message):
-        GramLoss(**settings).terms(2)
+def test_gram_settings_that_are_refused() -> None:
+    for layers in ((2,), (-1,), ()):
+        with pytest.raises(UserError, match="stages 0 to 1"):
+            GramLoss(layers).terms(2)
+    with pytest.raises(UserError, match="1 Gram weights for 2 layers"):
+        GramLoss(weights=(1.0,)).terms(2)
+    with pytest.raises(UserError, match="scale must be above 0"):
+        GramLoss(scale=0.0)
 
 
 def test_origin_follows_the_rule_of_14() -> None:
@@ -72,28 +66,17 @@ def test_origin_follows_the_rule_of_14() -> None:
 
 def test_shares_and_agreements() -> None:
     c, o = "content", "original"
-    origins = {
-        "clip/nose": [c, c, o, None],
-        "clip/eyes": [None] * 4,
-        "truth/nose": [c, o, None, c],
-        "truth/eyes": [c, o, c, c],
-    }
+    origins = {"clip/nose": [c, c, o, None], "clip/eyes": [None] * 4}
+    origins |= {"truth/nose": [c, o, None, c], "truth/eyes": [c, o, c, c]}
     frame = pd.DataFrame({name: pd.array(values, dtype="str") for name, values in origins.items()})
     frame["identity"] = 0.1
     nose, eyes, *truth = shares(frame, Bootstrap(200))
     assert [(s.source, s.attribute) for s in truth] == [("truth", "nose"), ("truth", "eyes")]
     assert nose.estimate is not None
     assert (nose.estimate.value, nose.n) == (pytest.approx(2 / 3), 3)
-    assert 0 <= nose.estimate.low <= nose.estimate.value <= nose.estimate.high <= 1
     assert (eyes.estimate, eyes.n) == (None, 0)
     assert eyes.record() == {"source": "clip", "attribute": "eyes", "share": None, "low": None, "high": None, "n": 0}
     assert agreements(frame) == [Agreement("nose", 0.5, 2), Agreement("eyes", None, 0)]
-
-
-def test_norm_correlation_closed_forms() -> None:
-    h = torch.tensor([1.0, 2.0, 4.0, 9.0])
-    assert norm_correlation(h, 3 * h + 5) == pytest.approx((1.0, -1 / 3))
-    assert norm_correlation(h, -h) == pytest.approx((-1.0, 1 / 3))
 
 
 def test_norm_correlation_is_the_definition() -> None:

@@ -8,11 +8,10 @@ from matplotlib.figure import Figure
 
 from experiments.configuration import published
 from experiments.tables.analyses import Analysis, Findings
-from experiments.tables.common import shares_of
 from experiments.tables.figures import COLORS, Picture, draw_point, legend, panels
 from experiments.tables.record import Entry, Number, Table, Verdict
 from experiments.tables.rows import Row
-from metrics.origins import SOURCES, Source
+from metrics.origins import SOURCES, Source, agreements
 
 _LABELS: dict[Source, str] = {"truth": "truth", "clip": "CLIP (14)"}
 _CAPTION = (
@@ -40,16 +39,16 @@ class Attributes(Analysis):
 
 def _table(row: Row, users: Mapping[str, float]) -> Table:
     """One line per attribute: both shares from content and from the original in per cent, n, and their agreement."""
-    agreements = {agreement.attribute: agreement for agreement in row.agreements}
+    agree = {agreement.attribute: agreement for agreement in agreements(row.per_pair)}
     lines = []
     for name, answers in users.items():
         line: dict[str, Entry] = {"attribute": name}
         for source, label in _LABELS.items():
-            if share := shares_of(row, source).get(name):
+            if share := row.shares[source].get(name):
                 line[f"content, {label}"] = content = Number.of(share.estimate, ".0f", 100)
                 line[f"original, {label}"] = Number.whole(None if content.value is None else 100 - content.value)
                 line[f"n, {label}"] = Number.whole(share.n)
-        if agreement := agreements.get(name):
+        if agreement := agree.get(name):
             line["CLIP agrees with truth"] = Number.whole(agreement.value, 100)
             line["n, both"] = Number.whole(agreement.n)
         lines.append(line | {"content, paper's users": Number.whole(answers)})
@@ -57,7 +56,7 @@ def _table(row: Row, users: Mapping[str, float]) -> Table:
 
 
 def _verdicts(row: Row, users: Mapping[str, float]) -> list[Verdict]:
-    shares = shares_of(row, "truth") or shares_of(row, "clip")
+    shares = row.shares["truth"] or row.shares["clip"]
     verdicts = []
     for name, answers in users.items():
         if (estimate := shares[name].estimate) is None:
@@ -77,7 +76,7 @@ def _figure(rows: Sequence[Row], users: Mapping[str, float]) -> Figure:
     figure, panel = panels(len(rows), width=4.2, height=3.4)
     for axes, row in zip(panel, rows, strict=True):
         for offset, color, source in zip((-0.15, 0.15), COLORS, SOURCES, strict=False):
-            shares = shares_of(row, source)
+            shares = row.shares[source]
             for place, name in enumerate(users):
                 if name in shares and (estimate := shares[name].estimate) is not None:
                     draw_point(axes, estimate, place + offset, color)

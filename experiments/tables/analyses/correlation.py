@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
 
 import numpy as np
 import torch
@@ -13,12 +12,12 @@ from matplotlib.figure import Figure
 
 from experiments.tables.analyses import Analysis, Findings
 from experiments.tables.analyses.curves import by_timestep, over_timesteps
-from experiments.tables.figures import COLORS, Picture, draw_curve, legend, panels
+from experiments.tables.figures import Picture, draw_curve, legend, panels
 from experiments.tables.record import Number, Table, Verdict
 from experiments.tables.rows import Row, baseline
 from experiments.tables.verdicts import verdict
 from metrics.correlation import homogeneous, norm_correlation
-from metrics.estimates import Curve, Estimate
+from metrics.estimates import Curve, Estimate, Outcome
 
 _SOURCE = "section 3.2, Fig. 5b"
 _LEVEL, _NEAR_T, _NEAR_ZERO = 0.3, 900, 0.1
@@ -47,16 +46,11 @@ class Correlation(Analysis):
 
 @dataclass(frozen=True)
 class _Correlated:
-    """A row, measured at S timesteps t from T down.
-
-    Attributes:
-        same: (5), between the norms of the same sample, at each t.
-        different: (S,) (6), between those of different samples.
-    """
+    """A row, measured at S timesteps t from T down."""
 
     t: list[int]
-    same: Curve
-    different: np.ndarray
+    same: Curve  # (5), between the norms of the same sample, at each t
+    different: np.ndarray  # (S,) (6), between those of different samples
 
     @property
     def noisiest(self) -> Estimate:
@@ -74,27 +68,25 @@ def _measure(row: Row, column: str) -> _Correlated:
 
 def _verdicts(plain: _Correlated, edited: dict[str, _Correlated]) -> list[Verdict]:
     other = float(plain.different.mean())
+    arithmetic = "plain h: correlation (6) near 0 (by arithmetic: it is -r/(N - 1))"
+    near: Outcome = "holds" if abs(other) < _NEAR_ZERO else "does not hold"
     found = [
         verdict(f"plain h: correlation (5) above {_LEVEL}, mean over t", _SOURCE, plain.same.mean() - _LEVEL, "higher"),
         verdict(f"plain h: correlation (5) positive near T (t ≥ {_NEAR_T})", _SOURCE, plain.noisiest, "higher"),
-        Verdict(
-            "plain h: correlation (6) near 0 (by arithmetic: it is -r/(N - 1))",
-            _SOURCE,
-            Number(other, form="+.3g"),
-            "holds" if abs(other) < _NEAR_ZERO else "does not hold",
-        ),
+        Verdict(arithmetic, _SOURCE, Number(other, form="+.3g"), near),
     ]
+
+    def distance(row: _Correlated) -> Estimate:
+        """How far from plain h, over the timesteps that are edited."""
+        return abs((row.same - plain.same.where([t in row.t for t in plain.t])).mean())
+
     if {"replace", "slerp"} <= edited.keys():
         difference = edited["replace"].same.mean() - edited["slerp"].same.mean()
         found.append(verdict("correlation (5): replace < slerp", _SOURCE, difference, "lower"))
     if {"replace", "add"} <= edited.keys():
-        # How far from plain h, over the timesteps that are edited.
-        replace, add = (
-            abs((row.same - plain.same.where([t in row.t for t in plain.t])).mean())
-            for row in (edited["replace"], edited["add"])
-        )
+        difference = distance(edited["add"]) - distance(edited["replace"])
         claim = "correlation (5): add is closer to plain h than replace is"
-        found.append(verdict(claim, _SOURCE, add - replace, "lower"))
+        found.append(verdict(claim, _SOURCE, difference, "lower"))
     return found
 
 
@@ -118,8 +110,8 @@ def _table(found: dict[str, _Correlated]) -> Table:
 def _figure(plain: _Correlated, edited: dict[str, _Correlated]) -> Figure:
     figure, (axes,) = panels(1, width=6, height=3.6)
     draw_curve(axes, plain.t, plain.same, "plain h", "black")
-    for (name, row), color in zip(edited.items(), cycle(COLORS), strict=False):
-        draw_curve(axes, row.t, row.same, name, color)
+    for name, row in edited.items():
+        draw_curve(axes, row.t, row.same, name)
     axes.plot(plain.t, plain.different, color="black", linestyle=":", linewidth=1.2, label="plain h, other samples")
     axes.axhline(_LEVEL, color="#888888", linestyle="--", linewidth=0.8, label=f"r = {_LEVEL}")
     axes.set_ylabel("correlation r of the norms")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.tables.analyses import Analysis, Findings
 from experiments.tables.analyses.curves import measured
-from experiments.tables.figures import COLORS, Picture, draw_curve, legend, panels
+from experiments.tables.figures import Picture, draw_curve, legend, panels
 from experiments.tables.record import Entry, Number, Table
 from experiments.tables.rows import Row
 from experiments.tables.verdicts import verdict
@@ -47,19 +46,12 @@ class Cumulative(Analysis):
 
 @dataclass(frozen=True)
 class _Accumulated:
-    """A row, measured.
+    """A row, measured."""
 
-    Attributes:
-        n: numbers of injections, 0, 1, ...
-        own: share of content in the network's own h, after n injections and before the next.
-        edited: share of content in h~ of the n-th injection, n = 1, 2, ...
-        predicted: by (13), after n injections.
-    """
-
-    n: list[int]
-    own: Curve
-    edited: Curve
-    predicted: list[float]
+    n: list[int]  # numbers of injections, 0, 1, ...
+    own: Curve  # share of content in the network's own h, after n injections and before the next
+    edited: Curve  # share of content in h~ of the n-th injection, n = 1, 2, ...
+    predicted: list[float]  # by (13), after n injections
 
 
 def _measure(row: Row) -> _Accumulated:
@@ -78,27 +70,26 @@ def _share(row: Row, frame: pd.DataFrame, suffix: str) -> tuple[list[int], Curve
 
 
 def _table(found: dict[str, _Accumulated]) -> Table:
-    lines: list[dict[str, Entry]] = []
-    for name, row in found.items():
-        last = row.n[-1]
-        for n in sorted({2**i for i in range(last.bit_length())} | {last}):
-            lines.append(
-                {
-                    "row": name,
-                    "n": Number.whole(n),
-                    "(13)": Number(row.predicted[n], form=".3f"),
-                    "h before the next injection": Number.of(row.own[n], ".3f"),
-                    "less (13)": Number(row.own[n].value - row.predicted[n], form="+.3f"),
-                    "h~ of the n-th injection": Number.of(row.edited[n - 1], ".3f"),
-                }
-            )
+    lines: list[dict[str, Entry]] = [
+        {
+            "row": name,
+            "n": Number.whole(n),
+            "(13)": Number(row.predicted[n], form=".3f"),
+            "h before the next injection": Number.of(row.own[n], ".3f"),
+            "less (13)": Number(row.own[n].value - row.predicted[n], form="+.3f"),
+            "h~ of the n-th injection": Number.of(row.edited[n - 1], ".3f"),
+        }
+        for name, row in found.items()
+        for n in sorted({2**i for i in range(row.n[-1].bit_length())} | {row.n[-1]})
+    ]
     return Table.of("Share of content after n injections", lines)
 
 
 def _figure(found: dict[str, _Accumulated]) -> Figure:
     figure, (axes,) = panels(1, width=6, height=3.6)
-    for (name, row), color in zip(found.items(), cycle(COLORS), strict=False):
-        draw_curve(axes, row.n, row.own, f"{name}, measured", color)
+    for name, row in found.items():
+        draw_curve(axes, row.n, row.own, f"{name}, measured")
+        color = axes.lines[-1].get_color()
         axes.plot(row.n, row.predicted, color=color, linestyle=":", linewidth=1.4, label=f"{name}, by (13)")
     axes.set_xlabel("injections so far, n")
     axes.set_ylabel("share of content in h, b/(a + b)")

@@ -53,28 +53,18 @@ class Interpolation(Analysis):
 
 @dataclass(frozen=True)
 class _Blended:
-    """A row with N pairs, measured at the edited timesteps t.
-
-    Attributes:
-        original, content: mean norm of h(o) and of h(c) at each t.
-        kept: mean of ||h~|| / ||h(o)|| at each t.
-        away: mean of |kept - 1| over pairs and t.
-        ratio: (N,) ||h(c)|| / ||h(o)|| of each pair, mean over t.
-        artifacts: (N,) of each pair, in per cent of its values.
-        excess: mean of the artifacts over pairs.
-        follows, follows_ratio: rank correlation of the artifacts with |log ratio|, and with the ratio itself.
-    """
+    """A row with N pairs, measured at the edited timesteps t."""
 
     t: list[int]
-    original: Curve
-    content: Curve
-    kept: Curve
-    away: Estimate
-    ratio: np.ndarray
-    artifacts: np.ndarray
-    excess: Estimate
-    follows: Estimate
-    follows_ratio: Estimate
+    original: Curve  # mean norm of h(o) at each t
+    content: Curve  # mean norm of h(c) at each t
+    kept: Curve  # mean of ||h~|| / ||h(o)|| at each t
+    away: Estimate  # mean of |kept - 1| over pairs and t
+    ratio: np.ndarray  # (N,) ||h(c)|| / ||h(o)|| of each pair, mean over t
+    artifacts: np.ndarray  # (N,) of each pair, in per cent of its values
+    excess: Estimate  # mean of the artifacts over pairs
+    follows: Estimate  # rank correlation of the artifacts with |log ratio|
+    follows_ratio: Estimate  # rank correlation of the artifacts with the ratio itself
 
 
 def _measure(row: Row, artifacts: np.ndarray) -> _Blended:
@@ -111,9 +101,8 @@ def _rank_correlation(row: Row, first: np.ndarray, second: np.ndarray) -> Estima
 
 
 def _verdicts(found: Mapping[str, _Blended]) -> list[Verdict]:
-    if "lerp" not in found:
+    if (lerp := found.get("lerp")) is None:
         return []
-    lerp = found["lerp"]
     verdicts = [verdict("lerp: the norm of h falls below that of h(o)", _CURVES, lerp.kept.mean() - 1, "lower")]
     for name in ("lerp_norm", "slerp"):
         if name in found:
@@ -149,8 +138,8 @@ def _draw_norms(found: Mapping[str, _Blended]) -> Figure:
     draw_curve(left, row.t, row.original, "h(o)", "black")
     draw_curve(left, row.t, row.content, "h(c)", "#888888")
     right.axhline(1, color="black", linewidth=0.8)
-    for (name, row), color in zip(found.items(), cycle(COLORS), strict=False):
-        draw_curve(right, row.t, row.kept, name, color)
+    for name, row in found.items():
+        draw_curve(right, row.t, row.kept, name)
     left.set_ylabel("norm of h")
     right.set_ylabel("norm of h~ / norm of h(o)")
     for axes in (left, right):

@@ -28,6 +28,7 @@ _CAPTION = (
 _MAPS = "Where the picture changes, mean over pairs, one scale for all; the frame is the box where content is injected."
 
 Box = tuple[float, float, float, float]  # top, bottom, left, right as fractions of the picture
+_EVERYWHERE: Box = (0, 1, 0, 1)
 
 
 class Local(Analysis):
@@ -47,76 +48,64 @@ class Local(Analysis):
 
 @dataclass(frozen=True)
 class _Change:
-    """What one row's box did.
+    """What the box of one row did. A change is the mean absolute difference to the reconstruction, in 1/255."""
 
-    Attributes:
-        row: its name.
-        box: None for the whole face.
-        area: share of the picture that is inside.
-        inside, outside: mean absolute difference to the reconstruction per pixel, in 1/255; None where no pixel is.
-        share: how much of the whole change is inside.
-        everywhere: the same share of the same pixels where content is injected everywhere; None without such a row.
-        map: (H, W) mean over pairs of the absolute difference, in 1/255.
-    """
-
-    row: str
-    box: Box | None
-    area: float
-    inside: Estimate
-    outside: Estimate | None
-    share: Estimate
-    everywhere: Estimate | None
-    map: np.ndarray
+    row: str  # its name
+    box: Box | None  # None for the whole face
+    area: float  # share of the picture that is inside
+    inside: Estimate  # change per pixel inside
+    outside: Estimate | None  # change per pixel outside; None where no pixel is
+    share: Estimate  # how much of the whole change is inside
+    everywhere: Estimate | None  # the same share where content is injected everywhere; None without such a row
+    map: np.ndarray  # (H, W) change of each pixel, mean over pairs
 
 
 def _measure(plain: Row, rows: Sequence[Row]) -> list[_Change]:
     _, _, height, width = plain.cells[0].images([0]).shape
     boxes: list[Box | None] = [row.method["box"] for row in rows]
-    masks = torch.stack([box_mask(box or (0, 1, 0, 1), height, width) for box in boxes]).double()  # (K, H, W)
+    masks = torch.stack([box_mask(box or _EVERYWHERE, height, width) for box in [*boxes, None]]).double()
+    areas = masks.mean(dim=(1, 2)).tolist()
     differences = [_difference(row, plain, masks) for row in rows]
-    whole = next((difference for difference, box in zip(differences, boxes, strict=True) if box is None), None)
+    whole = next((parts for (parts, _), box in zip(differences, boxes, strict=True) if box is None), None)
     bootstrap = plain.bootstrap
 
-    def share(parts: Tensor, totals: Tensor) -> Estimate:
-        return bootstrap.statistic(lambda counts: (counts @ parts) / (counts @ totals), len(parts))
+    def share(parts: Tensor, i: int) -> Estimate:
+        return bootstrap.statistic(lambda counts: (counts @ parts[:, i]) / (counts @ parts[:, -1]), len(parts))
 
     found = []
-    for i, (row, box, (parts, totals, mean)) in enumerate(zip(rows, boxes, differences, strict=True)):
-        area = float(masks[i].mean())
-        limited = area < 1
+    for i, (row, box, area, (parts, mean)) in enumerate(zip(rows, boxes, areas, differences, strict=False)):
+        inside, outside = parts[:, i], parts[:, -1] - parts[:, i]
         found.append(
             _Change(
                 row=row.name,
                 box=box,
                 area=area,
-                inside=bootstrap.mean((parts[:, i] / area).numpy()),
-                outside=bootstrap.mean(((totals - parts[:, i]) / (1 - area)).numpy()) if limited else None,
-                share=share(parts[:, i], totals),
-                everywhere=share(whole[0][:, i], whole[1]) if limited and whole is not None else None,
+                inside=bootstrap.mean((inside / area).numpy()),
+                outside=bootstrap.mean((outside / (1 - area)).numpy()) if area < 1 else None,
+                share=share(parts, i),
+                everywhere=share(whole, i) if area < 1 and whole is not None else None,
                 map=mean.numpy(),
             )
         )
     return found
 
 
-def _difference(row: Row, plain: Row, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _difference(row: Row, plain: Row, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Absolute difference of a row's results to the reconstruction, in 1/255, mean over channels.
 
     Args:
         masks: (K, H, W) float64.
     Returns:
-        (N, K) the parts of each pair's total that are inside each mask, (N,) total as the mean over pixels, and
-        (H, W) mean over pairs.
+        (N, K) what is inside each mask, as its part of the mean over all pixels; and (H, W) mean over pairs.
     """
-    parts, totals, summed = [], [], torch.zeros(masks.shape[1:], dtype=torch.float64)
+    parts, summed = [], torch.zeros(masks.shape[1:], dtype=torch.float64)
     for cell, reconstructed in zip(row.cells, plain.cells, strict=True):
-        for pairs in torch.arange(cell.pairs).split(_BATCH):
-            signed = cell.images(pairs.tolist()).float() - reconstructed.images(pairs.tolist()).float()
+        for batch in torch.arange(cell.pairs).split(_BATCH):
+            signed = cell.images(batch.tolist()).float() - reconstructed.images(batch.tolist()).float()
             difference = signed.abs().mean(dim=1).double()  # (B, H, W)
             parts.append(torch.einsum("nhw,khw->nk", difference, masks) / masks[0].numel())
-            totals.append(difference.mean(dim=(1, 2)))
             summed += difference.sum(dim=0)
-    return torch.cat(parts), torch.cat(totals), summed / row.pairs
+    return torch.cat(parts), summed / row.pairs
 
 
 def _verdicts(found: Sequence[_Change]) -> list[Verdict]:
@@ -149,16 +138,14 @@ def _table(found: Sequence[_Change]) -> Table:
 
 def _bars(found: Sequence[_Change]) -> Figure:
     figure, (axes,) = panels(1, width=1.6 + 0.7 * len(found), height=3.2)
-    inside, outside = [change.inside for change in found], [change.outside for change in found]
-    for offset, color, label, estimates in (
-        (-0.19, COLORS[0], "inside the box", inside),
-        (0.19, COLORS[1], "outside the box", outside),
-    ):
+    inside: list[Estimate | None] = [change.inside for change in found]
+    sides = ("inside", inside), ("outside", [change.outside for change in found])
+    for offset, color, (side, estimates) in zip((-0.19, 0.19), COLORS, sides, strict=False):
         for place, estimate in enumerate(estimates):
             if estimate is not None:
                 axes.bar(place + offset, estimate.value, 0.36, color=color)
                 axes.plot([place + offset] * 2, [estimate.low, estimate.high], color="black", lw=1.2)
-        axes.bar(0, 0, color=color, label=label)
+        axes.bar(0, 0, color=color, label=f"{side} the box")
     axes.set_xticks(range(len(found)), [change.row.replace(" ", "\n") for change in found])
     axes.grid(visible=False, axis="x")
     axes.set_axisbelow(True)
@@ -173,7 +160,7 @@ def _maps(found: Sequence[_Change]) -> Figure:
     for axes, change in zip(panel, found, strict=True):
         image = axes.imshow(change.map, cmap="magma", vmin=0, vmax=highest)
         height, width = change.map.shape
-        top, bottom, left, right = change.box or (0, 1, 0, 1)
+        top, bottom, left, right = change.box or _EVERYWHERE
         corner = (left * width - 0.5, top * height - 0.5)
         size = ((right - left) * width, (bottom - top) * height)
         axes.add_patch(Rectangle(corner, *size, fill=False, ec="white", lw=1.4))
