@@ -3,8 +3,6 @@
 The overrides go to each of them (`scale=smoke`, `device=cuda`). One process for all spares most of the start-up.
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Sequence

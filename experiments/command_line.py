@@ -1,7 +1,5 @@
 """The command line of run.py: its overview, its errors in one line, and calls of it from Python."""
 
-from __future__ import annotations
-
 import os
 import re
 import runpy

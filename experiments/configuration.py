@@ -1,7 +1,5 @@
 """The configuration in conf/: where it lies, how it is composed, and what can be run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ Logged out, the runs are written offline: `wandb sync` sends them later, and the
 the workspace.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

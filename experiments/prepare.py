@@ -8,8 +8,6 @@ downloaded (started again, it continues interrupted downloads), and says how to 
 is present; 2: something is missing or wrong.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

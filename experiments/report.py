@@ -6,8 +6,6 @@ Writes results/index.html from the records that experiments leave there (results
 store. The page is one file without anything from outside: it opens from disk, on a phone, in dark mode and in print.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

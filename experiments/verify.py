@@ -4,8 +4,6 @@ Each result of the results folder is computed again with the same seeds, in an e
 names. All its numbers that have an interval are compared, to rounding. Exit code 1 where one differs.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import shlex

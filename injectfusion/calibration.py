@@ -1,7 +1,5 @@
 """Latent calibration: section 3.3, equations (10) and (11), algorithm 2. Images are (B, C, H, W)."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

@@ -4,8 +4,6 @@
 Images and estimates of noise are (B, C, H, W).
 """
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The whole method on a batch of pairs of pictures."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

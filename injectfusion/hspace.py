@@ -4,8 +4,6 @@ A blend is any function `(h_original, h_content, gamma) -> h` of (B, C, hh, ww) 
 angles are taken per sample over all of C, hh, ww, in float64.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

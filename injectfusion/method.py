@@ -1,7 +1,5 @@
 """The settings of InjectFusion: one class, validated once, that knows its identity and its label."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import re

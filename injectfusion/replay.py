@@ -6,8 +6,6 @@ of injection. Each is computed again from the recorded tensors that precede it, 
 exit code is 0 only if all errors are within their limits.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """Inversion and the full generative process (algorithm 2) for a batch of pairs."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 a product of a thousand factors near one loses four digits.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

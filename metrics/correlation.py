@@ -1,7 +1,5 @@
 """Correlation between the norms of h and of its matching skip connection g, equations (5) and (6)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from injectfusion.core.errors import UserError

@@ -4,8 +4,6 @@ Both accept sets of unequal size. Both take `counts`, how often each result is d
 no second embedding.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import torch

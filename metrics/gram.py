@@ -1,7 +1,5 @@
 """Gram style loss (Gatys et al. 2016)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

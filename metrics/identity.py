@@ -1,7 +1,5 @@
 """Identity similarity (ID): is the person of the content still recognized in the result?"""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Where the attributes of a result come from: by CLIP, equation (14), and by true attribute values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args

@@ -8,8 +8,6 @@ images (FD, KID), ID (content kept) and Gram (style kept), each with a 95 % boot
 often each attribute came from the content, by CLIP (equation 14) and as read by an attribute network.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The one function that scores results, for a cell of a table and for a user's folder alike."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -15,6 +13,7 @@ from injectfusion.core.progress import Track, silent
 from metrics import frechet, gram, identity, origins
 from metrics.encoders.base import EncoderSuite, FaceFinder, embed
 from metrics.estimates import Bootstrap, Estimate, Metric, require_at_least
+from metrics.gram import GramLoss
 from metrics.origins import Agreement, Share, Source
 
 
@@ -33,7 +32,7 @@ class Settings:
 
     tau: float = 0.05
     margin: float = 0.25
-    gram: gram.GramLoss = field(default_factory=gram.GramLoss)
+    gram: GramLoss = field(default_factory=GramLoss)
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
     def __post_init__(self) -> None:

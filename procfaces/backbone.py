@@ -1,7 +1,5 @@
 """The embedded U-Net as a backbone."""
 
-from __future__ import annotations
-
 from injectfusion.backbones.unet import UNetBackbone
 from injectfusion.schedule import linear_alpha_cumprod
 from procfaces.networks import load

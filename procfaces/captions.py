@@ -1,7 +1,5 @@
 """Words for faces: captions to train CLIP on, and the prompts of its zero-shot classification."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

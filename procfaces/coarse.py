@@ -4,8 +4,6 @@ Writes the mean and covariance of the lowest cosine coefficients of faces (`Coar
 to the weights of the embedded networks. Takes seconds; the same faces give the same file.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

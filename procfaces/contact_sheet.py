@@ -1,7 +1,5 @@
 """A contact sheet of procedural faces: varied faces, and the eight attributes going from low to high on one face."""
 
-from __future__ import annotations
-
 import textwrap
 from dataclasses import replace
 from pathlib import Path

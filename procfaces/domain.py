@@ -1,7 +1,5 @@
 """The embedded domain: pairs of procedural faces, their true attributes, and reference images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The embedded networks of procfaces as encoders."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from typing import Any

@@ -5,8 +5,6 @@ and its picture go to procfaces/weights. With --quick, far fewer images are used
 with names of networks, only these are measured and no card is written.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Varied faces at the top; below, each of the eight attributes going from low to high on one face.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Coordinates run over [-1, 1], x to the right and y downwards. A distance is nega
 into antialiased coverage, so every shape is a soft layer and a face is a stack of layers, back to front.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

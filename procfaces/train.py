@@ -5,8 +5,6 @@ same weights. At the end the averaged weights are written as fp16 next to the ch
 --export.
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """All assets by name: checkpoints of diffusion networks, and the files that the encoders declare."""
 
-from __future__ import annotations
-
 from injectfusion.core.assets import Asset
 from metrics.encoders import arcface, facenet, inception, openclip, vgg
 

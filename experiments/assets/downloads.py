@@ -1,7 +1,5 @@
 """Downloads that may be interrupted: partial content is kept as NAME.part, and NAME appears whole or not at all."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path

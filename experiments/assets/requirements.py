@@ -8,8 +8,6 @@ Each configuration file declares its own needs as a list under `requires.GROUP`:
     {hub: ID}           a diffusers U-Net on the Hugging Face hub, or a folder
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

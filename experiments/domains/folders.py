@@ -1,7 +1,5 @@
 """Photographs in a folder: which of them form pairs, which are the reference, and how they are read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict

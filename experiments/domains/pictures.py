@@ -4,8 +4,6 @@ Coordinates run over [0, 1], x to the right and y downwards. A seed determines a
 the others of its batch, and it is about the same in every size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pairs whose originals or contents are pictures that no network of the domain has seen (Fig. 11c, S9)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import pandas as pd

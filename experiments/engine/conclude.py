@@ -1,7 +1,5 @@
 """The end of an experiment: from finished rows to everything that a reader sees."""
 
-from __future__ import annotations
-
 from rich.console import Console
 
 from experiments.outlets.documents import print_record, write_documents

@@ -5,8 +5,6 @@ An entry is one safetensors file, named by the hash of everything that decides i
 verified when read; one that does not verify is computed again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

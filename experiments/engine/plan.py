@@ -1,7 +1,5 @@
 """What an experiment is going to compute: its rows, checked before anything is loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Content injection between prompts (appendix I, Fig. 13): images from noise, no inversion, no metrics, a grid."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

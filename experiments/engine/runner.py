@@ -1,7 +1,5 @@
 """Runs an experiment: each row is a cell; complete cells are skipped, partial ones resumed; tables come last."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """A Hydra multirun ends in one table: its jobs leave their rows on disk, and a callback gathers them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Traces: what the bottleneck does along generation, reduced to numbers per pair and timestep."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """A record as Markdown and LaTeX files, and on the terminal."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

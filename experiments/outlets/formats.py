@@ -1,7 +1,5 @@
 """How a number of a record is written."""
 
-from __future__ import annotations
-
 from experiments.tables.record import Entry, Number
 
 

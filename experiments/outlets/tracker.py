@@ -1,7 +1,5 @@
 """What follows an experiment from outside: the interface of trackers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from experiments.tables.record import Record

@@ -1,7 +1,5 @@
 """Where numbers were made."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The tables that every experiment has: its metrics row by row, and where attributes come from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures of results, as SVG and PNG, and grids of pictures."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """From finished rows to a record: tables, verdicts, figures and a grid of pictures."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

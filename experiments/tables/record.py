@@ -4,8 +4,6 @@ results/STEM.json is this record and nothing else. Outlets (Markdown, LaTeX, ter
 how a number looks.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass

@@ -1,7 +1,5 @@
 """Rows of a table: finished cells, read from disk alone."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What the paper says, judged on finished rows by the paired bootstrap: holds, does not hold, within noise."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The best linear estimate of the coarse part of eps, for networks that predict it poorly."""
 
-from __future__ import annotations
-
 import math
 from typing import Self
 

@@ -1,7 +1,5 @@
 """The two-dimensional Haar transform: half the side, four times the channels."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

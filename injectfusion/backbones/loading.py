@@ -1,7 +1,5 @@
 """Backbones by name and from files: shipped networks, released checkpoints, diffusers folders and hub ids."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from pkgutil import resolve_name
 

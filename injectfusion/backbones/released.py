@@ -5,8 +5,6 @@ SDEdit release uses) and `ADM` (Dhariwal and Nichol 2021; also the iDDPM of the 
 weighting).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """Any diffusers `UNet2DModel` as a backbone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, Self
 

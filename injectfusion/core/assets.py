@@ -4,8 +4,6 @@ They lie in one folder. Where the source publishes a sha256, it is verified; els
 recorded in `assets.lock.json` next to the files, and a file that changes later is refused.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """State dicts from files."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Mapping
 from pathlib import Path

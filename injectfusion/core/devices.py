@@ -1,7 +1,5 @@
 """Torch devices by name, checked before anything is loaded."""
 
-from __future__ import annotations
-
 import torch
 
 from injectfusion.core.errors import UserError, first_line

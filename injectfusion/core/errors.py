@@ -1,7 +1,5 @@
 """Errors on the command line: what a user can fix, and how every program of the project ends."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import os

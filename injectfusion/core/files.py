@@ -1,7 +1,5 @@
 """Files that appear whole or not at all, that are verified when read, and that one process at a time may hold."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import uuid

@@ -1,7 +1,5 @@
 """Images: their value ranges, and how they are read from and written to files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path

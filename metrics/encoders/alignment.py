@@ -4,8 +4,6 @@ Points of the image plane are complex numbers x + iy in pixels; the center of th
 transform (rotation, scale and shift, no reflection) is then z -> factor * z + shift.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from hashlib import sha256
 from typing import Any

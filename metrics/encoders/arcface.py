@@ -1,7 +1,5 @@
 """Identity by ArcFace: IR-SE50 with the crop of the reference implementation, or any ONNX network on aligned faces."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What the full-size encoders share: one network from one asset file, verified at once and built when first used."""
 
-from __future__ import annotations
-
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping

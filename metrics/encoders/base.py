@@ -1,7 +1,5 @@
 """What the metrics require of an encoder. A new set of networks is one module that fills an `EncoderSuite`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable

@@ -1,7 +1,5 @@
 """Identity by FaceNet: InceptionResnetV1 of facenet-pytorch, trained on VGGFace2."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """The paper's networks at full size, for photographs of faces."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

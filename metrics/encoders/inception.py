@@ -1,7 +1,5 @@
 """Inception for FID and KID with clean-fid's network, resizing and features."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

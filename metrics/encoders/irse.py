@@ -3,8 +3,6 @@
 Modules are named as in InsightFace_Pytorch's `model_ir_se50.pth`.
 """
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

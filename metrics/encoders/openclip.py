@@ -1,7 +1,5 @@
 """OpenAI's CLIP through open_clip."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

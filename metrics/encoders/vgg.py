@@ -1,7 +1,5 @@
 """VGG19 of torchvision for the Gram style loss."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """CLIP on faces and captions: open_clip's model in a tiny configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The coarse part of the faces as the U-Net sees them: statistics, not a trained network."""
 
-from __future__ import annotations
-
 from injectfusion.backbones.coarse_gaussian import CoarseGaussian
 
 

@@ -1,7 +1,5 @@
 """Attribute network: its penultimate features serve Fréchet and kernel distances, its stages serve Gram matrices."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

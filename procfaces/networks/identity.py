@@ -1,7 +1,5 @@
 """Identity network: who is shown, independent of expression, pose, glasses, colors and hair. It replaces ArcFace."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Convolution blocks shared by the small networks. GroupNorm, not BatchNorm: an output never depends on the batch."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

@@ -1,7 +1,5 @@
 """Shipped weights: fp16 safetensors, their recorded sha256, and the networks built from them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The diffusion U-Net: an unconditional DDPM of 64 px faces."""
 
-from __future__ import annotations
-
 from diffusers.models import UNet2DModel
 
 # The U-Net works on 12 channels at 32 px, the Haar transform of 64 px images. The transform is orthogonal, so the

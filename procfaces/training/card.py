@@ -1,7 +1,5 @@
 """The model card of the embedded networks: measured numbers as a table on the terminal and as Markdown."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Statistics of the coarse part of faces, from training faces in closed form."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from injectfusion.backbones.haar import haar

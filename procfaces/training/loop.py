@@ -1,7 +1,5 @@
 """The training loop: it resumes where it was interrupted, and ends in the same weights as an uninterrupted run."""
 
-from __future__ import annotations
-
 import copy
 import math
 import time

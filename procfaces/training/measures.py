@@ -1,7 +1,5 @@
 """The evaluations of the four embedded networks, each on the validation split: no network was trained on any of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

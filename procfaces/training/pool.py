@@ -1,7 +1,5 @@
 """Pools of rendered faces, the training data of every embedded network."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Everything that determines the weights of the four networks: data, objectives and hyperparameters."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

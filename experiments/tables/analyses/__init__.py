@@ -1,7 +1,5 @@
 """Analyses of finished rows beyond the common tables: one class in each module, named in an experiment's file."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Table 1 and appendix J: where each attribute comes from, by CLIP (14), by the truth, and by the paper's users."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Fig. 5: are the norms of the bottleneck and of its skip connection correlated, and what does a blend change?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

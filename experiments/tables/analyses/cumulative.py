@@ -1,7 +1,5 @@
 """Appendix E.2: how the injected content accumulates over the steps, compared with equation (13)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

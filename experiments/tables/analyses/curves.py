@@ -1,7 +1,5 @@
 """Shared by the analyses of traces: columns of traces by timestep, and the axis of t in a figure."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes

@@ -1,7 +1,5 @@
 """Appendix E.1, Fig. S6 to S8: what an interpolation does to the norm of h, and which artifacts follow from it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle

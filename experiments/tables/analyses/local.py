@@ -1,7 +1,5 @@
 """Fig. 12 and S1: does content that is injected inside a box of the bottleneck change the picture there?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
