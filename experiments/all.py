@@ -1,6 +1,6 @@
 """Run every experiment of the paper, one after the other: `python -m experiments.all [OVERRIDE ...]`.
 
-The overrides go to each of them (`scale=smoke`, `device=cuda`). One process for all spares most of the start-up.
+The overrides apply to each of them (`scale=smoke`, `device=cuda`). One process for all saves most of the start-up time.
 """
 
 import shlex

@@ -38,7 +38,7 @@ def parser(command: str, description: str | None) -> ArgumentParser:
 
 
 def call(overrides: Sequence[str]) -> int:
-    """`python run.py OVERRIDES` in this process, which spares the start-up; its exit code."""
+    """`python run.py OVERRIDES` in this process, which saves the start-up time; returns its exit code."""
     with patch.object(sys, "argv", ["run.py", *overrides]):
         try:
             runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
@@ -48,7 +48,7 @@ def call(overrides: Sequence[str]) -> int:
 
 
 def explain(error: Exception) -> str | None:
-    """As `user_message`; errors of Hydra's composition, which are all the user's, and of its launchers as well."""
+    """As `user_message`, and for errors of Hydra's launchers and composition, which the user can always fix."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if group == "hydra/launcher" and name in _LAUNCHERS:
@@ -59,7 +59,7 @@ def explain(error: Exception) -> str | None:
             return unknown("key", key[1], keys())
         text = str(error.__cause__ or error).strip().splitlines()[0]
         return f"{text} (`python run.py --help` lists groups and keys)"
-    if isinstance(error, RuntimeError):  # Hydra and submitit have no classes of their own for these
+    if isinstance(error, RuntimeError):  # Hydra and submitit have no specific classes for these
         text = str(error)
         if text.startswith("Unknown plugin class : 'hydra_plugins.hydra_submitit_launcher"):
             return _NO_LAUNCHERS
@@ -71,8 +71,8 @@ def explain(error: Exception) -> str | None:
 
 
 def overview() -> str:
-    """What `python run.py` can do: every experiment with its command and its first comment lines."""
-    lines = ["InjectFusion Bench: content injection in h-space (arXiv 2303.15403), measured.", "", "Experiments:"]
+    """The text that `python run.py` prints: every experiment with its command and its first comment lines."""
+    lines = ["InjectFusion Bench: a benchmark of content injection in h-space (arXiv 2303.15403).", "", "Experiments:"]
     for path in sorted((CONF / "experiment").glob("*.yaml")):
         comments = [line[2:].strip() for line in path.read_text().splitlines() if line.startswith("# ")]
         lines += [f"  {comments[1]}", *(f"      {line}" for line in comments[2:3])]
@@ -80,13 +80,13 @@ def overview() -> str:
         "",
         "All experiments of the paper, one after the other: python -m experiments.all",
         "",
-        "Add to any of them:",
-        "  scale=smoke|quick|full        how many pairs and steps (default: quick)",
-        "  profile=procfaces             the domain: network, images and encoders; also celebahq (the paper's) and",
+        "Options for any of them:",
+        "  scale=smoke|quick|full        number of pairs and steps (default: quick)",
+        "  profile=procfaces             the domain: network, images, and encoders; also celebahq (the paper's) and",
         "                                folder (your images, your network); python -m experiments.prepare profile=...",
-        "                                downloads or names what a profile needs",
-        "  method.gamma=0.8              any setting; method.blend takes your own function: my_module.my_blend",
-        "  -m method.gamma=0.2,0.4,0.6   a sweep, which ends in one table",
+        "                                downloads or lists what a profile needs",
+        "  method.gamma=0.8              any setting; method.blend also takes your own function: my_module.my_blend",
+        "  -m method.gamma=0.2,0.4,0.6   a sweep, which produces one table",
         "  tracker=wandb                 log to Weights & Biases",
         "",
         "`python run.py --help` lists every group and key, `--cfg job` prints the composed configuration.",

@@ -1,4 +1,4 @@
-"""The configuration in conf/: where it lies, how it is composed, and what can be run."""
+"""The configuration in conf/: where it is, how it is composed, and what can be run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
 
-# Of the paper, in its order.
+# The experiments of the paper, in its order.
 EXPERIMENTS = (
     "table1", "table2", "gamma", "omega", "t_edit", "layer", "schedule", "interpolation", "correlation", "cumulative",
     "local", "boosting", "sparse", "features", "out_of_domain",

@@ -2,9 +2,9 @@
 
     python -m experiments.dashboard --project injectfusion-bench
 
-Reads the records of a results folder and their cells; nothing is computed. What was sent before is not sent again.
-Logged out, the runs are written offline: `wandb sync` sends them later, and the same command, then logged in, lays out
-the workspace.
+Reads the records of a results folder and their cells; nothing is computed. Runs already sent are not sent again.
+If you are logged out, the runs are written offline: `wandb sync` sends them later. Then log in and run this command
+again, to lay out the workspace.
 """
 
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def send(results: Path, store: Store, project: str, entity: str | None) -> None:
-    """Send what is not sent yet, and save the workspace where that is possible: online.
+    """Send the runs that are not sent yet and, if online, save the workspace.
 
-    A result whose cells are not there, such as a committed one in a fresh clone, is left out with a line that says so.
+    A result whose cells are not in the store, such as a committed one in a fresh clone, is left out with a message.
 
     UserError: there is no result, or none with its cells; wandb or wandb-workspaces is not installed.
     """
@@ -49,14 +49,14 @@ def send(results: Path, store: Store, project: str, entity: str | None) -> None:
         tracker.result(record, results)
         boards.append(Board.of(record, store))
     if not boards:
-        raise UserError(f"no result in {results} has its cells in {store.outputs}; run one, or name both folders")
+        raise UserError(f"no result in {results} has its cells in {store.outputs}; give --results and --outputs")
     view = workspace(boards, project, entity or "")
     if tracker.unsent:
         print(f"W&B: not sent yet: {len(tracker.unsent)} runs; `wandb login`, then `wandb sync {store.wandb}`")
     if tracker.online:
         print(f"W&B: workspace {save(view, store.wandb / 'workspace')}")
     else:
-        print("W&B: the workspace can only be saved online; logged in, run this command again")
+        print("W&B: the workspace can only be saved online; log in and run this command again")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Get everything that a profile needs and the project does not ship.
+"""Get everything that a profile needs but the project does not ship.
 
     python -m experiments.prepare profile=celebahq
     python -m experiments.prepare --check profile=celebahq
 
 Takes the overrides of run.py. Prints which files are needed and whether they are present, downloads those that can be
-downloaded (started again, it continues interrupted downloads), and says how to get the others. Exit code 0: everything
+downloaded (run again, it continues interrupted downloads), and says how to get the others. Exit code 0: everything
 is present; 2: something is missing or wrong.
 """
 

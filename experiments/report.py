@@ -1,9 +1,9 @@
-"""One page of everything in a results folder: verdicts, tables, figures, grids, single pairs.
+"""One page with everything in a results folder: verdicts, tables, figures, grids, single pairs.
 
     python -m experiments.report
 
-Writes results/index.html from the records that experiments leave there (results/*.json) and from the cells of the
-store. The page is one file without anything from outside: it opens from disk, on a phone, in dark mode and in print.
+Writes results/index.html from the records that experiments write there (results/*.json) and from the cells of the
+store. The page is one self-contained file: it opens from disk, on a phone, in dark mode and in print.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ PAIRS = 12
 def main(arguments: Sequence[str] | None = None) -> None:
     command = parser("report", __doc__)
     command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    command.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="the store; outputs")
-    command.add_argument("--pairs", type=int, default=PAIRS, metavar="N", help=f"single pairs to show; {PAIRS}")
+    command.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="store; default: outputs")
+    command.add_argument("--pairs", type=int, default=PAIRS, metavar="N", help=f"pairs to show; default: {PAIRS}")
     options = command.parse_args(arguments)
     with one_line_errors():
         if options.pairs < 0:

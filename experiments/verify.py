@@ -26,7 +26,7 @@ _SMALLEST = 1e-6  # relative, for an interval without width, such as that of the
 
 
 def agree(committed: Number, again: Number) -> bool:
-    """Are two numbers with intervals equal to rounding? Those without a value are."""
+    """Whether two numbers with intervals are equal to rounding; those without a value are."""
     if committed.value is None or committed.low is None or committed.high is None or again.value is None:
         return committed.value == again.value
     tolerance = TOLERANCE * (committed.high - committed.low) + 1e-12
@@ -34,7 +34,7 @@ def agree(committed: Number, again: Number) -> bool:
 
 
 def compared(committed: Record, again: Record) -> Iterator[tuple[str, Number, Number]]:
-    """Every number with an interval: where it is, as committed, and again.
+    """Every number with an interval: its place, the committed number, and the new one.
 
     UserError: the records have other tables, rows or columns.
     """
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser("verify", __doc__)
     command.add_argument("names", nargs="*", metavar="NAME", help="results to verify, e.g. table2 (default: all)")
     command.add_argument("--results", type=Path, default=ROOT / "results", help="the committed results")
-    command.add_argument("--outputs", type=Path, default=Path("outputs/verify"), help="an empty store, which is kept")
+    command.add_argument("--outputs", type=Path, default=Path("outputs/verify"), help="empty folder, kept afterwards")
     options = command.parse_args(arguments)
     with one_line_errors():
         if not verify(options.names, options.results, options.outputs, Console()):

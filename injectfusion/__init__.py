@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from injectfusion.method import Method
     from injectfusion.sampling import Trajectory, generate, invert, reverse
 
-# Imported when first used: diffusers takes seconds, which users of `injectfusion.core` alone need not wait for.
+# Imported on first use: diffusers takes seconds to import, and users of `injectfusion.core` alone need not wait.
 _NAMES = {
     "backbones.loading": ["load"],
     "core.images": ["load_images", "read_image", "save_image"],

@@ -10,7 +10,7 @@ _PIXELS = (1, 2, 3)
 
 
 def match_statistics(x: Tensor, target: Tensor) -> Tensor:
-    """Give x the standard deviation of the target, per sample over C, H, W, around its own mean: equation (11)."""
+    """Rescale x around its own mean to the target's standard deviation, per sample over C, H, W: equation (11)."""
     mean = x.mean(_PIXELS, keepdim=True)
     scale = target.std(_PIXELS, keepdim=True) / x.std(_PIXELS, keepdim=True).clamp(min=1e-8)
     return mean + (x - mean) * scale

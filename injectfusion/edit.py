@@ -1,4 +1,4 @@
-"""The whole method on a batch of pairs of pictures."""
+"""The whole method on a batch of pairs of images."""
 
 import torch
 from torch import Tensor

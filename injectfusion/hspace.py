@@ -12,7 +12,7 @@ from torch import Tensor
 Blend = Callable[[Tensor, Tensor, float], Tensor]
 GammaSchedule = Callable[[float, float], float]
 
-_SMALL = 1e-6  # below this sine of the angle slerp is undefined, below this norm a direction is
+_SMALL = 1e-6  # slerp is undefined below this sine of the angle, a direction below this norm
 
 
 def replace(h_original: Tensor, h_content: Tensor, gamma: float) -> Tensor:

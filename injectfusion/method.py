@@ -1,4 +1,4 @@
-"""The settings of InjectFusion: one class, validated once, that knows its identity and its label."""
+"""The settings of InjectFusion: one validated class with an identity and a label."""
 
 import hashlib
 import inspect
@@ -24,7 +24,7 @@ class Method:
     Attributes:
         blend: how h(o) and h(c) mix: a name of `hspace.BLENDS`; the dotted path of a function
             `(h_original, h_content, gamma) -> h`; a mapping of such a path (`_target_`) and keyword arguments; or the
-            function itself, which then has neither identity nor label. None leaves h alone: plain generation, the
+            function itself, without identity and label. None leaves h unchanged: plain generation, the
             reconstruction row of Table 2.
         gamma: content injection ratio, in [0, 1].
         gamma_schedule: gamma over the editing interval (appendix G), a name of `hspace.GAMMA_SCHEDULES`.
@@ -102,7 +102,7 @@ class Method:
 
     @property
     def injects(self) -> bool:
-        """Whether any content is mixed in."""
+        """Whether content is injected."""
         return self.blend is not None
 
     @property
@@ -111,7 +111,7 @@ class Method:
         return self.site if self.injects else "h"
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the results, as JSON values (hence `Any`): for the names and hashes of cells.
+        """Everything that determines the results, as JSON values (hence `Any`): for the names and hashes of cells.
 
         A setting without effect is left out. A blend that is not built in is identified by its source code as well:
         when its code changes, its results are computed again.
@@ -168,7 +168,7 @@ def _imported(path: str, arguments: Mapping[str, Any], key: str) -> Callable[...
     try:
         function: Callable[..., Any] = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        advice = "give the dotted path of a function that Python finds"
+        advice = "give the dotted path of a function that Python can import"
         raise UserError(f"{key}={path} cannot be imported ({error}); {advice}") from error
     try:
         inspect.signature(function).bind(None, None, 0.5, **arguments)
@@ -181,7 +181,7 @@ def _imported(path: str, arguments: Mapping[str, Any], key: str) -> Callable[...
 
 
 def _source(path: str, function: Callable[..., Any]) -> str:
-    """Source code of a function; where it has none (torch.lerp is written in C), that of its module."""
+    """Source code of a function; if it has none (torch.lerp is written in C), that of its module."""
     try:
         return inspect.getsource(function)
     except TypeError:

@@ -1,8 +1,8 @@
 """Replay recordings of the reference implementation: `python -m injectfusion.replay FILE...`.
 
 A recording is a safetensors file with the weights of one network under their released names, and what the reference
-implementation computed with them: a forward pass, inversions, the content features kept during inversion, and results
-of injection. Each is computed again from the recorded tensors that precede it, and compared by relative L2 error. The
+implementation computed from them: a forward pass, inversions, the content features kept during inversion, and results
+of injection. Each is recomputed from the recorded tensors that precede it, and compared by relative L2 error. The
 exit code is 0 only if all errors are within their limits.
 """
 
@@ -71,10 +71,10 @@ class Recording:
 
 
 def replay(path: Path, progress: Track = silent) -> Iterator[Comparison]:
-    """Compute every tensor of a recording again.
+    """Recompute every tensor of a recording.
 
     Args:
-        progress: shows the progress over the cases of injection.
+        progress: shows the progress over the injection cases.
     Raises:
         UserError: the file is missing, damaged or incomplete; its network or one of its settings is not supported; its
             weights do not belong to the network of its settings.
@@ -108,7 +108,7 @@ def replay(path: Path, progress: Track = silent) -> Iterator[Comparison]:
     cases = recording["meta/cases"]
     for i in progress(range(len(cases)), path.name):
         if cases[i]["mask"]:
-            raise UserError(f"{path}: a case has a mask, whose position is not recorded")
+            raise UserError(f"{path}: a case has a mask, which cannot be replayed: its position is not recorded")
         gamma, omega, t_edit, inject_steps = (cases[i][key] for key in ("gamma", "omega", "t_edit", "n_replace"))
         method = Method(gamma=gamma, omega=omega, t_edit=t_edit, t_boost=0, inject_steps=inject_steps)
         result = generate(backbone, recording["original/xT"], cases[i]["n_gen"], method, recorded)

@@ -18,7 +18,7 @@ from injectfusion.schedule import timesteps
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The noisy end of a batch of images' processes, and the features computed along them.
+    """The latents of a batch of images at the noisy end, and the features computed on the way there or back.
 
     Attributes:
         x_T: (B, C, H, W) float32, the latent at the noisy end.
@@ -37,7 +37,7 @@ class Trajectory:
 
 
 def _walk(backbone: Backbone, path: Sequence[int]) -> Iterator[tuple[int, float, float]]:
-    """(t, alpha_cumprod at t, alpha_cumprod at the next) along a path of timesteps; at -1, the clean image, it is 1."""
+    """(t, alpha_cumprod at t, alpha_cumprod at the next t) along a path of timesteps; 1 at -1, the clean image."""
     alpha_cumprod = {-1: 1.0, **dict(enumerate(backbone.alpha_cumprod.tolist()))}
     for t, t_next in pairwise(path):
         yield t, alpha_cumprod[t], alpha_cumprod[t_next]
@@ -91,7 +91,7 @@ def trajectory(backbone: Backbone, x_0: Tensor, steps: int, source: ContentSourc
 
 
 def pair_generator(seed: int, pair: int) -> torch.Generator:
-    """A pair's only source of randomness, on the CPU: it depends on nothing but the seed and the pair's number."""
+    """A pair's only source of randomness, on the CPU: it depends only on the seed and the pair's number."""
     key = hashlib.sha256(f"{seed}:{pair}".encode()).digest()[:8]
     return torch.Generator().manual_seed(int.from_bytes(key, "big") >> 1)
 

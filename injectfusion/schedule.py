@@ -30,7 +30,7 @@ def linear_alpha_cumprod(
         beta_start, beta_end: the first and the last beta, each in (0, 1).
         steps: number of training timesteps T.
     Returns:
-        (steps,) float64, falling in (0, 1).
+        (steps,) float64, decreasing in (0, 1).
     """
     betas = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
     alpha_cumprod = torch.cumprod(1 - betas, dim=0)

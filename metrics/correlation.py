@@ -8,8 +8,8 @@ from injectfusion.core.errors import UserError
 def norm_correlation(h: Tensor, skip: Tensor) -> tuple[float, float]:
     """Homogeneous (5) and heterogeneous (6) correlation at one timestep.
 
-    Of N samples' norms ||h_i|| and ||g_i||, (N,) each: r over pairs (h_i, g_i) of the same sample, and over all pairs
-    (h_i, g_j) of different samples. As z-scores sum to zero, the second is -r / (N - 1).
+    For the norms ||h_i|| and ||g_i|| of N samples, (N,) each: r over pairs (h_i, g_i) of the same sample, and over all
+    pairs (h_i, g_j) of different samples. As z-scores sum to zero, the second is -r / (N - 1).
 
     UserError: fewer than two samples, or norms that are all equal.
     """
@@ -25,7 +25,7 @@ def norm_correlation(h: Tensor, skip: Tensor) -> tuple[float, float]:
 def homogeneous(h: Tensor, skip: Tensor, counts: Tensor) -> Tensor:
     """Homogeneous correlation (5) of (N, S) norms at S timesteps at once, on R resamples of the N samples.
 
-    With `counts`, (R, N), how often each sample is drawn -> (R, S) float64; not finite where the norms of a resample
+    `counts`, (R, N): how often each sample is drawn. Returns (R, S) float64, not finite where the norms of a resample
     are all equal.
     """
     weights = counts.double() / counts.sum(dim=1, keepdim=True)

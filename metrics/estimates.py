@@ -4,8 +4,8 @@ Every statistic here is a function of how often each pair is drawn. Rows of equa
 alike, so the difference of their replicates is the paired bootstrap of their difference: it needs the two estimates
 and no images.
 
-An interval says how a number would vary had other pairs of the same count been drawn. It does not say how the number
-would change with more pairs: a Fréchet distance also falls with n, so only rows of equal n compare.
+An interval says how a number would vary if equally many other pairs had been drawn. It does not say how the number
+would change with more pairs: a Fréchet distance also falls with n, so only rows of equal n are comparable.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Statistic = Callable[[Tensor], Tensor]  # of counts, how often each result is dr
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number is and what it was computed with.
+    """The meaning of a number, and what it was computed with.
 
     Attributes:
         name: the key in files and configurations, e.g. "fd".
@@ -54,8 +54,8 @@ class Replicated:
 
     Attributes:
         values: () or (S,) float64, over all n pairs.
-        replicates: (R,) or (R, S) float64, on each resample of the pairs; `seed` decides which pairs those draw.
-        centered: is the interval centered on the value? (`Bootstrap.statistic` says why.)
+        replicates: (R,) or (R, S) float64, on each resample of the pairs; `seed` determines which pairs those draw.
+        centered: whether the interval is centered on the value (`Bootstrap.statistic` says why).
     """
 
     values: np.ndarray
@@ -72,11 +72,11 @@ class Replicated:
         return low, high
 
     def __sub__(self, other: Self | float) -> Self:
-        """The difference; of two estimates the paired one. ValueError: they were not resampled alike."""
+        """The difference; for two estimates, the paired one. ValueError: they were not resampled alike."""
         return self._with(other, operator.sub)
 
     def __truediv__(self, other: Self | float) -> Self:
-        """The ratio, as `__sub__`."""
+        """The ratio; see `__sub__`."""
         return self._with(other, operator.truediv)
 
     def __abs__(self) -> Self:
@@ -111,19 +111,19 @@ class Estimate(Replicated):
         return float(self.interval[1])
 
     def judged(self, expected: Direction) -> Outcome:
-        """Is it below 0 ("lower") or above 0 ("higher"), as claimed? Within noise if the interval holds 0."""
+        """Whether it is below 0 ("lower") or above 0 ("higher"), as claimed; within noise if the interval holds 0."""
         if not (self.high < 0 or self.low > 0):  # also where a ratio is not finite
             return "within noise"
         return "holds" if (self.high < 0) == (expected == "lower") else "does not hold"
 
     def judged_equal(self, margin: float) -> Outcome:
-        """Equivalence: is it 0 to within a margin? It holds where the whole interval lies within the margin."""
+        """Whether it equals 0 to within a margin: this holds if the whole interval lies within the margin."""
         if -margin <= self.low and self.high <= margin:
             return "holds"
         return "does not hold" if self.low > margin or self.high < -margin else "within noise"
 
     def record(self) -> dict[str, Any]:
-        """All of it as JSON values, for `from_record`."""
+        """The estimate as JSON values, for `from_record`."""
         numbers = {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
         return numbers | {"seed": self.seed, "centered": self.centered, "replicates": self.replicates.tolist()}
 
@@ -165,7 +165,7 @@ class Curve(Replicated):
         return Estimate(self.values @ weights, self.replicates @ weights, self.n, self.seed)
 
     def change(self, positions: Sequence[float]) -> Estimate:
-        """How much it rises along a sweep: the least-squares line's change from the first position to the last."""
+        """The rise along a sweep: the change of the least-squares line from the first position to the last."""
         slope, length = self.slope(positions), max(positions) - min(positions)
         return Estimate(slope.values * length, slope.replicates * length, self.n, self.seed)
 
@@ -176,7 +176,7 @@ class Bootstrap:
 
     Attributes:
         resamples: their number R, at least 100 for a 95 % interval.
-        seed: decides which pairs they draw; for equal n always the same.
+        seed: determines which pairs they draw; always the same for equal n.
     Raises:
         UserError: a value outside its range.
     """
@@ -208,8 +208,8 @@ class Bootstrap:
         """A statistic of the whole set of n results, counts (R, n) -> (R,), with a centered interval. Raises as `mean`.
 
         An example is `partial(reference.frechet, features)`. A Fréchet distance rises when results repeat, and a
-        resample repeats about a third of them: its replicates lie above the estimate. They give the spread, not the
-        place: value + (quantiles - mean of the replicates).
+        resample repeats about a third of them: its replicates lie above the estimate. They give the spread of the
+        interval, not its location: value + (quantiles - mean of the replicates).
         """
         return Estimate(*self._replicated(statistic, n, name), n, self.seed)
 
@@ -219,7 +219,7 @@ class Bootstrap:
 
     def _replicated(self, statistic: Statistic, n: int, name: str = "a number") -> tuple[np.ndarray, np.ndarray]:
         if n == 0:
-            raise UserError(f"{name} over no pairs: there is nothing to measure")
+            raise UserError(f"{name} over no pairs cannot be measured: add pairs")
         values = statistic(torch.ones(1, n, dtype=torch.float64)).numpy()[0]
         replicates = statistic(self.counts(n)).numpy()
         if not (np.isfinite(values).all() and np.isfinite(replicates).all()):
@@ -228,7 +228,7 @@ class Bootstrap:
 
 
 def require_at_least(name: str, value: object, low: float, why: str = "") -> None:
-    """Refuse a setting that is no number, NaN, or below `low`."""
+    """Refuse a setting that is not a number, is NaN, or is below `low`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
         raise UserError(f"{name} must be {low} or more{why}, got {value}")
 

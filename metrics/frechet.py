@@ -47,7 +47,7 @@ class Reference:
         Computed over all features rather than random subsets: exact, without a seed. In a resample, two draws of the
         same result form no pair, as an image forms none with itself.
 
-        Arguments and result as `frechet`. UserError: fewer than two results or two reference images.
+        Arguments and result as for `frechet`. UserError: fewer than two results or two reference images.
         """
         from torchmetrics.image.kid import poly_kernel
 

@@ -26,7 +26,7 @@ def gram(stage: Tensor) -> Tensor:
 class GramLoss:
     """scale * sum_l weight_l * mean_ij (G_l(result) - G_l(original))_ij^2, per pair. Lower is better.
 
-    The paper names neither layers nor scale, so all three are settings and are recorded with every number.
+    The paper states neither layers nor weights nor scale, so all three are settings, recorded with every number.
 
     Attributes:
         layers: which of the encoder's stages, counted from 0; None means all.

@@ -1,4 +1,4 @@
-"""Identity similarity (ID): is the person of the content still recognized in the result?"""
+"""Identity similarity (ID): whether the person of the content is still recognized in the result."""
 
 import torch.nn.functional as F
 from torch import Tensor

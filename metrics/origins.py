@@ -13,7 +13,7 @@ from metrics.encoders.base import AttributeReader, ImageTextEncoder, embed
 from metrics.estimates import Bootstrap, Estimate
 
 VERSION = 1
-Source = Literal["clip", "truth"]  # of the values that an origin is decided by
+Source = Literal["clip", "truth"]  # of the values that determine an origin
 SOURCES: tuple[Source, ...] = get_args(Source)
 
 
@@ -27,7 +27,7 @@ class Share:
     n: int
 
     def record(self) -> dict[str, str | float | None]:
-        """Without replicates, as JSON values."""
+        """The share as JSON values, without replicates."""
         share, low, high = (e.value, e.low, e.high) if (e := self.estimate) else (None, None, None)
         numbers = {"share": share, "low": low, "high": high, "n": self.n}
         return {"source": self.source, "attribute": self.attribute, **numbers}
@@ -54,7 +54,7 @@ def read_attributes(reader: AttributeReader, images: Tensor, progress: Track = s
 
 
 def origin(result: np.ndarray, content: np.ndarray, original: np.ndarray, threshold: float) -> np.ndarray:
-    """Where each value of the result comes from: the nearer one of content and original, the rule of (14).
+    """The origin of each value of the result: the nearer of content and original, the rule of (14).
 
     Args:
         result, content, original: (N, K) values of K attributes.

@@ -1,4 +1,4 @@
-"""Score a folder of results, whatever method made them.
+"""Score a folder of results of any method.
 
     python -m metrics.score RESULTS --originals DIR --contents DIR
 
@@ -51,7 +51,7 @@ def score_folder(
     assets: str | Path = "assets",
     progress: Track = silent,
 ) -> Score:
-    """Score a folder of results against the pairs that they were made from.
+    """Score a folder of results against the pairs that they were generated from.
 
         found = score_folder("results", "originals", "contents")
         fd = found.estimates["fd"]
@@ -62,15 +62,15 @@ def score_folder(
         results, originals, contents: folders of N images (PNG, JPEG or WebP, 8-bit RGB); the three images of a pair
             have the same file name without suffix. All results and originals have one size; N must exceed the number of
             features (64 for "procfaces", 2048 for "faces"), or the Fréchet distance is undefined.
-        encoders: the networks that measure: "procfaces" (for images of 64x64 pixels; nothing to download), "faces"
+        encoders: the networks to measure with: "procfaces" (for images of 64x64 pixels; nothing to download), "faces"
             (the paper's networks for photographs, of any size, framed as in CelebA-HQ), the dotted path of a function
             `(device) -> EncoderSuite`, or an `EncoderSuite`.
-        reference: folder of the images that FD and KID compare the results with, more than features; None means the
-            encoders' own ("procfaces" has 2000 faces, "faces" has none).
+        reference: folder of the images that FD and KID compare the results with, more of them than features; None means
+            the encoders' own ("procfaces" has 2000 faces, "faces" has none).
         resize: resize square images to the size that the encoders take (bicubic, antialiased).
         settings: thresholds of the attributes, the Gram loss and the bootstrap.
-        device: of the networks: "auto" (a GPU where there is one), "cpu", "cuda", ...; an `EncoderSuite` has its own.
-        assets: folder of the files of "faces".
+        device: of the networks: "auto" (a GPU if there is one), "cpu", "cuda", ...; an `EncoderSuite` has its own.
+        assets: folder with the files of "faces".
         progress: shows the progress of each loop over images, e.g. `Progress().track`.
     Returns:
         `estimates` and `metrics` by name: "fd" and "kid" (squared distances, lower is better), "id" (mean cosine in
@@ -150,14 +150,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--reference", type=Path, metavar="DIR", help="images for the distances (default: the encoders' own reference)")
     suites = "procfaces, faces (for photographs) or the dotted path of your own function (device) -> EncoderSuite"
     add("--encoders", default="procfaces", metavar="NAME", help=f"networks to measure with: {suites} {default}")
-    add("--assets", type=Path, default="assets", metavar="DIR", help=f"files of --encoders faces {default}")
-    add("--resize", action="store_true", help="resize images to the size that the encoders take (bicubic); recorded")
-    add("--tau", type=float, default=DEFAULTS.tau, help=f"(14): least difference of CLIP scores {default}")
+    add("--assets", type=Path, default="assets", metavar="DIR", help=f"folder of --encoders faces {default}")
+    add("--resize", action="store_true", help="resize images to the size that the encoders take (bicubic)")
+    add("--tau", type=float, default=DEFAULTS.tau, help=f"least difference of CLIP scores in (14) {default}")
     add("--margin", type=float, default=DEFAULTS.margin, help=f"the same for attribute values in [0, 1] {default}")
     add("--gram-layers", type=int, nargs="+", metavar="L", help="stages of the Gram loss, from 0 (default: all)")
     add("--gram-scale", type=float, default=DEFAULTS.gram.scale, help=f"factor of the Gram loss {default}")
     add("--resamples", type=int, default=DEFAULTS.bootstrap.resamples, help=f"bootstrap resamples {default}")
-    add("--seed", type=int, default=DEFAULTS.bootstrap.seed, help=f"of the bootstrap {default}")
+    add("--seed", type=int, default=DEFAULTS.bootstrap.seed, help=f"seed of the bootstrap {default}")
     add("--device", default="auto", help=f"auto, cpu, cuda, ... {default}")
     add("--out", type=Path, metavar="FILE", help="also write .json (everything) or .csv (one line per number)")
     return parser
@@ -173,7 +173,7 @@ def _suite(name: str, device: str, assets: str | Path) -> EncoderSuite:
         make = getattr(import_module(module), function)
         signature(make).bind(**arguments)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        how = "give the dotted path of a function (device) -> EncoderSuite that Python finds"
+        how = "give the dotted path of a function (device) -> EncoderSuite that Python can import"
         raise UserError(f"encoders {name} cannot be used ({error}); {how}") from error
     suite = make(**arguments)
     if not isinstance(suite, EncoderSuite):
@@ -182,7 +182,7 @@ def _suite(name: str, device: str, assets: str | Path) -> EncoderSuite:
 
 
 def _load(paths: Sequence[Path], size: int | None, resize: bool, progress: Track) -> Tensor:
-    """Read a folder as (N, 3, size, size) uint8; as (N, 3, H, W) for None."""
+    """Read images as (N, 3, size, size) uint8, or as (N, 3, H, W) if size is None."""
     images = load_images(paths, size if resize else None, progress)
     height, width = images.shape[-2:]
     if size is not None and (height, width) != (size, size):

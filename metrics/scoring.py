@@ -1,4 +1,4 @@
-"""The one function that scores results, for a cell of a table and for a user's folder alike."""
+"""The function that scores results, both for cells of a table and for a user's folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -52,7 +52,7 @@ class Sides(NamedTuple):
 
 @dataclass(frozen=True)
 class Targets:
-    """What the results of every row are compared with; `prepare` computes it once for N pairs.
+    """The data that the results of every row are compared with; `prepare` computes it once for N pairs.
 
     Attributes:
         names: of the pairs.
@@ -60,7 +60,7 @@ class Targets:
         identity: (N, D) identity embeddings of the contents.
         clip: CLIP scores.
         truth: attribute values; None without a reader.
-        truth_known: were they given, rather than predicted from the images?
+        truth_known: whether they were given, rather than predicted from the images.
         reference: features for the Fréchet and kernel distances, of the images that `reference_name` names.
         faceless: names of the pairs in whose content the identity encoder found no face.
     """
@@ -83,13 +83,13 @@ class Score:
     Attributes:
         per_pair: indexed by pair name: identity, gram, and "clip/NAME", "truth/NAME" for each attribute: "content",
             "original" or missing (left out).
-        metrics: what "fd", "kid", "id" and "gram" are.
-        estimates: their numbers, by the same names.
+        metrics: the definitions of "fd", "kid", "id" and "gram".
+        estimates: their values, by the same names.
         shares, agreements: of each attribute; see `Share` and `Agreement`.
         attributes_computed_with: provenance and settings of the attributes, by source, as JSON values (hence `Any`).
         features: (N, D) float32 of the results.
         faceless: names of the pairs in whose "contents" and "results" the identity encoder found no face. They are
-            measured nevertheless, cropped at a fixed place.
+            still measured, cropped at a fixed place.
         computed_with: of `score_folder`: encoders, reference, resize and settings, as JSON values.
     """
 
@@ -104,7 +104,7 @@ class Score:
     computed_with: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """Everything but per_pair and features, as JSON values."""
+        """Everything except per_pair and features, as JSON values."""
         return {
             **self.computed_with,
             "pairs": len(self.per_pair),
@@ -117,7 +117,7 @@ class Score:
         }
 
     def table(self) -> pd.DataFrame:
-        """Every number on a line: metric, value, low, high, n, direction ("" for shares), version."""
+        """One line per number: metric, value, low, high, n, direction ("" for shares), version."""
         lines: list[tuple[Any, ...]] = []
         for name, m in self.metrics.items():
             e = self.estimates[name]
@@ -153,15 +153,15 @@ def prepare(
     truth: tuple[Tensor, Tensor] | None = None,
     progress: Track = silent,
 ) -> Targets:
-    """Embed what all rows have in common.
+    """Embed the images that all rows share.
 
     Args:
         originals, contents: (N, 3, H, W) uint8; pair i is originals[i] with contents[i].
         reference_features: (M, D), e.g. `embed(encoders.features, images)`.
         reference_name: recorded with the distances.
         names: of the pairs; None means 0, 1, ...
-        truth: known values of `encoders.reader.names`, (N, K) in [0, 1], of originals and of contents; None means
-            predicted from the images.
+        truth: known values of `encoders.reader.names`, (N, K) in [0, 1], of originals and of contents; None means to
+            predict them from the images.
     Raises:
         UserError: too few pairs or reference images for the Fréchet distance.
     """

@@ -1,4 +1,4 @@
-"""What a face is made of: a typed description, drawn from seeds, and the eight attributes of Table 1.
+"""Typed descriptions of faces, drawn from seeds, and the eight attributes of Table 1.
 
 A face has two seeds. The *identity* seed determines the geometry of the head; the *variant* seed determines everything
 that can change for one person: expression, pose, glasses, colors, hair style, light, background.
@@ -84,7 +84,7 @@ class Faces:
         return len(self.jaw)
 
     def __getitem__(self, index: slice | Tensor | tuple[slice | None, ...]) -> Faces:
-        """Every field, indexed alike: some of the faces, or all of them as `faces[:, None, None, None]`."""
+        """Every field, indexed alike: to select faces, or to add axes as in `faces[:, None, None, None]`."""
         return Faces(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def stack(self, names: Sequence[str]) -> Tensor:

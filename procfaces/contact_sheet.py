@@ -1,4 +1,4 @@
-"""A contact sheet of procedural faces: varied faces, and the eight attributes going from low to high on one face."""
+"""A contact sheet of procedural faces: varied faces, and each of the eight attributes from low to high on one face."""
 
 import textwrap
 from dataclasses import replace
@@ -31,13 +31,13 @@ def write_sheet(path: Path, rows: int, columns: int, seed: int) -> None:
         raise UserError(f"--rows and --columns must be from 1 to 50, got {rows} and {columns}")
     if not 0 <= seed < len(SPLITS["train"]) - rows * columns:
         raise UserError(f"--seed must be at least 0 and below {len(SPLITS['train']) - rows * columns}, got {seed}")
-    # All lengths in faces of a sweep: the sweeps stand in two columns, with space of 2.6 faces for the labels of each.
+    # Lengths are in units of a sweep's faces: two columns of sweeps, each with space of 2.6 faces for its labels.
     half = len(ATTRIBUTES) // 2
     width = 2 * (SWEEP + 2.6)
     top, bottom = rows * width / columns + 0.7, half * 1.1 + 0.7
     figure = Figure(figsize=(0.7 * width, 0.7 * (top + bottom)), dpi=150)
     if path.suffix[1:].lower() not in figure.canvas.get_supported_filetypes():
-        raise UserError(f"cannot write {path}: not the suffix of a picture; use for example .png")
+        raise UserError(f"cannot write {path}: unknown image suffix; use, for example, .png")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: no folder {path.parent}; create it first")
 

@@ -17,8 +17,8 @@ MAX_PAIRS = 5_000
 class FaceDomain:
     """Procedural faces. Image ids are indices into the `pairs` split.
 
-    The images of a seed form one ring in random order: the content of a pair is an image, its original the next one.
-    No image is paired with itself, n pairs need n + 1 images, and fewer pairs are the first ones of more pairs.
+    The images of a seed form one ring in random order: in each pair, the original is the image after the content.
+    No image is paired with itself, n pairs need n + 1 images, and a smaller set of pairs is the start of a larger one.
 
     Args:
         seed: determines the images and their order.
@@ -36,7 +36,7 @@ class FaceDomain:
         self._ring = np.random.Generator(np.random.Philox(key=seed)).permutation(MAX_PAIRS).tolist()
 
     def pairs(self, n: int) -> list[tuple[int, int]]:
-        """n pairs of image ids (content, original). UserError: more than there are."""
+        """n pairs of image ids (content, original). UserError: the domain has fewer pairs."""
         if n > MAX_PAIRS:
             raise UserError(f"scale.pairs is {n}; the embedded domain has {MAX_PAIRS} pairs")
         return [(self._ring[i], self._ring[(i + 1) % MAX_PAIRS]) for i in range(n)]
@@ -52,7 +52,7 @@ class FaceDomain:
     def reference(self, n: int, batch: int) -> Iterator[Tensor]:
         """n images that share neither image nor identity with any pair: (B, 3, 64, 64) uint8, `batch` at a time.
 
-        UserError: more than there are.
+        UserError: the domain has fewer reference images.
         """
         seeds = SPLITS["reference"]
         if n > len(seeds):

@@ -21,7 +21,7 @@ REFERENCE_IMAGES = 2000
 
 
 class _EmbeddedEncoder:
-    """An embedded network on a device; images go in as they are, without resizing or cropping."""
+    """An embedded network on a device; images are neither resized nor cropped."""
 
     name: str
 
@@ -31,8 +31,8 @@ class _EmbeddedEncoder:
         self._load = load
 
     @cached_property
-    def module(self) -> Any:  # Any: each network has methods of its own
-        """Built when first used: open_clip alone takes seconds to import, and errors should not wait for it."""
+    def module(self) -> Any:  # Any: each network has its own methods
+        """Built on first use: open_clip alone takes seconds to import, and errors should not wait for it."""
         return self._load(self.name).to(self.device)
 
     def _input(self, images: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class EmbeddedAttributes(_EmbeddedEncoder):
 
     Attributes:
         fields: the K fields of `procfaces.attributes.Faces`; `faces.stack(reader.fields)` are the true values.
-        names: of the same attributes, those of Table 1 where they are in it.
+        names: of the same attributes, as in Table 1 if they are in it.
     """
 
     name = "features"
@@ -119,7 +119,7 @@ def suite(device: str = "cpu") -> EncoderSuite:
     Raises:
         UserError: weights are missing, truncated or have a wrong hash.
     """
-    load = cache(networks.load)  # three of the encoders have one network
+    load = cache(networks.load)  # three of the encoders share one network
     return EncoderSuite(
         name="procfaces",
         features=EmbeddedFeatures(load, device),
@@ -136,7 +136,7 @@ def suite(device: str = "cpu") -> EncoderSuite:
 
 
 def reference_images(progress: Track = silent) -> Tensor:
-    """(2000, 3, 64, 64) uint8: faces of the reference split, which has no face of training or of the pairs."""
+    """(2000, 3, 64, 64) uint8: faces of the reference split, which shares no face with training or pairs."""
     faces = sample_faces(SPLITS["reference"][:REFERENCE_IMAGES])
     starts = progress(batches(REFERENCE_IMAGES), "drawing the reference")
     return torch.cat([render(faces[i : i + BATCH]) for i in starts])

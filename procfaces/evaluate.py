@@ -19,7 +19,7 @@ from procfaces.training.measures import QUICK, Size, evaluate
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="procfaces.evaluate", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"networks to measure, of {', '.join(NAMES)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="few images: numbers for a first look, not to be quoted")
+    parser.add_argument("--quick", action="store_true", help="few images, for a first look: do not quote the numbers")
     parser.add_argument("--out", type=Path, help="folder of the card (default: procfaces/weights)")
     options = parser.parse_args(arguments)
     with one_line_errors():

@@ -1,6 +1,6 @@
 """Draw a contact sheet of procedural faces: `python -m procfaces.preview FILE.png`.
 
-Varied faces at the top; below, each of the eight attributes going from low to high on one face.
+Varied faces at the top; below, each of the eight attributes from low to high on one face.
 """
 
 import argparse
@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("file", type=Path, help="picture to write")
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--columns", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0, help="first face")
+    parser.add_argument("--seed", type=int, default=0, help="index of the first face")
     options = parser.parse_args(arguments)
     with one_line_errors():
         write_sheet(options.file, options.rows, options.columns, options.seed)

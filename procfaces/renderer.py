@@ -1,4 +1,4 @@
-"""Draws faces with vectorised signed-distance functions.
+"""Draws faces with vectorized signed-distance functions.
 
 Coordinates run over [-1, 1], x to the right and y downwards. A distance is negative inside a shape; `_cover` turns it
 into antialiased coverage, so every shape is a soft layer and a face is a stack of layers, back to front.
@@ -78,7 +78,7 @@ def _draw(f: Faces, size: int) -> Tensor:
     )
     shirt = hsv(f.shirt_hue, torch.full_like(f.skin, 0.55), 0.25 + 0.65 * f.shirt_value)
 
-    # Head coordinates: tilt turns about the neck; turning the head moves the features and the far side narrows.
+    # Head coordinates: tilt rotates about the neck; turning the head shifts the features and narrows the far side.
     angle = 0.44 * (c.tilt - 0.5)
     cos, sin = torch.cos(angle), torch.sin(angle)
     hx = cos * X + sin * (Y - 0.55)
@@ -136,7 +136,7 @@ def _draw(f: Faces, size: int) -> Tensor:
     rim = 0.20 * (1 + head / 0.22).clamp(0, 1) ** 2
     image = _over(image, skin_rgb * (1 + lit - rim), head_alpha)
 
-    # Cheeks: a natural tone, strong under make up.
+    # Cheeks: a natural tone, strong under makeup.
     blush_rgb = torch.lerp(skin_rgb, hsv(0.97 + 0.05 * f.lip_hue, 0.55 + 0 * f.lip_hue, 0.45 + 0.5 * f.skin), 0.75)
     blush_strength = 0.10 + c.makeup * (0.35 + 0.25 * c.blush)
     cheeks = torch.exp(-(((fx.abs() - 0.27) / 0.12) ** 2) - ((hy - 0.24) / 0.10) ** 2)

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"--steps must be at least 1, got {options.steps}")
         out: Path = options.out or Path("outputs/train") / options.name
         require_writable(out, "--out")
-        from procfaces.training.loop import export, train  # takes seconds: bad arguments are reported before
+        from procfaces.training.loop import export, train  # takes seconds; bad arguments are reported first
         from procfaces.training.recipes import RECIPES
 
         recipe = RECIPES[options.name]

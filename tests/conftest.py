@@ -64,7 +64,7 @@ def images() -> torch.Tensor:
 
 @pytest.fixture
 def logged_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[socket.socket]:
-    """Logged out of W&B; whatever would be sent goes to this socket."""
+    """Logged out of W&B; anything sent would go to this socket."""
     import wandb  # takes a second, which only tests of tracking need
 
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT", "WANDB_ENTITY"):

@@ -1,4 +1,4 @@
-"""Made-up results, for tests of all that reads them: finished cells whose numbers are known."""
+"""Made-up results, for tests of everything that reads them: finished cells whose numbers are known."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""A program in place of an experiment's own: notes what a job was given. For tests of sweeps and launchers."""
+"""A replacement for an experiment that notes what a job was given, for tests of sweeps and launchers."""
 
 import json
 import os

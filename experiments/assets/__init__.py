@@ -1,1 +1,1 @@
-"""Files that a configuration needs and the project does not ship."""
+"""Files that a configuration needs but the project does not ship."""

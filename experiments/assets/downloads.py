@@ -53,7 +53,7 @@ def fetch_hub(name: str, key: str, report: Report) -> None:
     """Download a network from the Hugging Face hub, which resumes, verifies, and shows its own progress.
 
     Args:
-        key: of the configuration, which the error names.
+        key: configuration key, named in the error.
     Raises:
         UserError: it cannot be downloaded.
     """

@@ -1,10 +1,10 @@
-"""The files that a composed configuration needs and the project does not ship, and whether they are present.
+"""The files that a composed configuration needs but the project does not ship, and whether they are present.
 
 Each configuration file declares its own needs as a list under `requires.GROUP`:
 
     NAME                one of experiments.assets.catalogue.ASSETS
     {images: PATH}      a folder of images, which `GROUP` opens; source, licence, megabytes and step are optional
-    {file: PATH}        a file of the user's
+    {file: PATH}        a file of the user
     {hub: ID}           a diffusers U-Net on the Hugging Face hub, or a folder
 """
 
@@ -39,16 +39,16 @@ _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
 
 @dataclass(frozen=True)
 class Requirement:
-    """One file or folder that is needed."""
+    """One required file or folder."""
 
     name: str
-    source: str  # for a reader, "" for the user's own files
+    source: str  # text for readers, "" for the user's own files
     licence: str  # as its source states it, "" for the user's own files
     megabytes: int | None  # approximately; None if unknown
     where: Path
-    state: State  # is it present, and what it should be?
-    step: str = ""  # what a person has to do; "" if there is nothing to do or `fetch` does it
-    fetch: Callable[[Report], None] | None = None  # downloads it; None if it is present, or only a person can get it
+    state: State  # whether it is present and correct
+    step: str = ""  # what the user has to do; "" if there is nothing to do or `fetch` does it
+    fetch: Callable[[Report], None] | None = None  # downloads it; None if it is present or must be downloaded by hand
 
 
 def require_given(config: DictConfig) -> None:
@@ -136,7 +136,7 @@ def _images(need: Mapping[str, Any], domain: DictConfig) -> Requirement:
 
 
 def _checked(item: Callable[..., Requirement], check: Callable[[], object]) -> Requirement:
-    """A requirement that is present: wrong, with the check's message, where the check fails."""
+    """A requirement that is present, or wrong with the check's message if the check fails."""
     try:
         check()
     except (UserError, InstantiationException) as error:
@@ -147,7 +147,7 @@ def _checked(item: Callable[..., Requirement], check: Callable[[], object]) -> R
 
 
 def _own(path: str, state: State, step: str = "") -> Requirement:
-    """A file or folder of the user's."""
+    """A file or folder of the user."""
     return Requirement(Path(path).name, "", "", None, Path(path), state, step)
 
 

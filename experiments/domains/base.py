@@ -1,4 +1,4 @@
-"""What an experiment asks of a domain (images by id, fixed pairs, reference images), and the split of a folder."""
+"""The interface of a domain (images by id, fixed pairs, reference images), and the split of a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Domain(Protocol):
     version: int
 
     def pairs(self, n: int) -> list[tuple[int, int]]:
-        """n pairs of image ids (content, original); no image is paired with itself. UserError: more than there are."""
+        """n pairs of image ids (content, original); no image is paired with itself. UserError: there are fewer."""
         ...
 
     def images(self, ids: Sequence[int]) -> Tensor:
@@ -42,7 +42,7 @@ class Domain(Protocol):
     def reference(self, n: int, batch: int) -> Iterable[Tensor]:
         """n images that are in no pair: (B, 3, H, W) uint8, `batch` at a time and fewer at the end.
 
-        UserError: more than there are.
+        UserError: there are fewer.
         """
         ...
 
@@ -52,7 +52,7 @@ class Split:
     """Which images of a folder form pairs, and which are the reference: drawn once, then kept as a manifest.
 
     Attributes:
-        seed: that drew the order.
+        seed: determines the order.
         held_out: how many images form pairs.
         order: the indices of all images. The first `held_out` are the ring of the pairs, the others the reference.
         files: digest of the images' names and sizes; None if the images are identified by number alone.
@@ -81,7 +81,7 @@ class Split:
 
     @classmethod
     def read(cls, path: Path) -> Split:
-        """The split of a manifest. UserError: the file is not one."""
+        """Read a split from its manifest. UserError: the file is not a manifest."""
         try:
             record = json.loads(path.read_text())
             return cls(**record | {"order": tuple(record["order"])})

@@ -19,10 +19,10 @@ CELEBAHQ = Path(__file__).parent / "celebahq.json"
 
 
 class FolderDomain:
-    """Photographs of a folder. Image ids are the indices of a split.
+    """The photographs in a folder. Image ids are the indices of a split.
 
-    The images of the pairs form one closed ring in random order: the content of a pair is an image, its original the
-    next one. No image is paired with itself, n images form n pairs, and fewer pairs are the first ones of more pairs.
+    The images of the pairs form one closed ring in random order: in each pair, the original is the image after the
+    content. No image is paired with itself, n images form n pairs, and a smaller set is the start of a larger one.
 
     Args:
         name: of the domain.
@@ -31,7 +31,7 @@ class FolderDomain:
         size: height and width of the images in pixels. Larger files are resized (Pillow's bicubic, antialiased,
             rounded to uint8), smaller ones refused.
     Raises:
-        UserError: size is not a number of pixels.
+        UserError: size is not a positive whole number.
     """
 
     version = 1
@@ -48,7 +48,7 @@ class FolderDomain:
         self.name = f"{name} at {size} px (larger images by Pillow's bicubic; files and split {identity})"
 
     def pairs(self, n: int) -> list[tuple[int, int]]:
-        """n pairs of image ids (content, original). UserError: more than there are."""
+        """n pairs of image ids (content, original). UserError: the domain has fewer pairs."""
         if n > len(self._ring):
             raise UserError(f"scale.pairs is {n}; {self.name} has {len(self._ring)} pairs")
         return list(zip(self._ring, self._ring[1:] + self._ring[:1], strict=True))[:n]
@@ -56,7 +56,7 @@ class FolderDomain:
     def images(self, ids: Sequence[int]) -> Tensor:
         """(len(ids), 3, size, size) uint8, all in memory at once: 5,000 images of 256 px take 1 GB.
 
-        UserError: an image is broken, not square, too small, or has no 8-bit RGB values; names its file.
+        UserError: an image is broken, not square, too small, or has no 8-bit RGB values; the message names its file.
         """
         images = torch.empty(len(ids), 3, self._size, self._size, dtype=torch.uint8)
         with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes outside of Python's lock
@@ -65,12 +65,12 @@ class FolderDomain:
         return images
 
     def truth(self, ids: Sequence[int]) -> None:
-        """Not known."""
+        """None: the truth is not known."""
 
     def reference(self, n: int, batch: int) -> Iterator[Tensor]:
         """n images that are in no pair, read batch by batch: (B, 3, size, size) uint8, B = batch or fewer.
 
-        UserError: more than there are.
+        UserError: the domain has fewer reference images.
         """
         if n > len(self._reference):
             raise UserError(f"scale.reference is {n}; {self.name} has {len(self._reference)} reference images")

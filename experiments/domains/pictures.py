@@ -1,7 +1,7 @@
 """Procedural pictures other than faces: abstract paintings, textures, line drawings (Fig. 11c and S9 use artworks).
 
 Coordinates run over [0, 1], x to the right and y downwards. A seed determines a whole picture: it does not depend on
-the others of its batch, and it is about the same in every size.
+its batch, and it is about the same at every size.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ def _axes(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _painting(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Ever finer brush strokes over a plain color, which follow a flow with swirls: (size, size, 3)."""
+    """Increasingly fine brush strokes over a plain color, which follow a flow with swirls: (size, size, 3)."""
     colors = _palette(rng, 7)
     x, y = _axes(_GRID)
     angle = rng.uniform(0, 2 * np.pi) + rng.uniform(0.3, 1.1) * _smooth(rng, 3, _GRID)
@@ -162,7 +162,7 @@ def _marble(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _drawing(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A few things in ink on paper, some of them filled with a color: (size, size, 3)."""
+    """A few objects in ink on paper, some of them filled with a color: (size, size, 3)."""
     paper = hsv_to_rgb([rng.uniform(0.06, 0.16), rng.uniform(0.0, 0.14), rng.uniform(0.9, 1.0)])
     canvas = Image.new("RGB", (size, size), _rgb(paper))
     pen = ImageDraw.Draw(canvas)
@@ -190,7 +190,7 @@ def _arc(start: float, stop: float, points: int = 40) -> np.ndarray:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-# Things to draw, as lines (points, 2) in about [-1, 1]; the first line may be filled.
+# Objects to draw, as lines (points, 2) in about [-1, 1]; the first line may be filled.
 
 
 def _pebble(rng: np.random.Generator) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ class ReplacedSides:
     """A domain's pairs and reference, with drawn pictures instead of its images on one side of the pairs, or on both.
 
     A drawn picture has a negative id, computed from its side and the id that it replaces; it is also the picture's
-    seed. Images that are not replaced keep their ids. With nothing replaced this is the domain itself, with its name.
+    seed. Images that are not replaced keep their ids. If nothing is replaced, this is the domain itself, with its name.
 
     Args:
         domain: whose images are replaced.
@@ -56,7 +56,7 @@ class ReplacedSides:
         return self._domain.truth(ids) if self._kinds == (None, None) else None
 
     def reference(self, n: int, batch: int) -> Iterable[Tensor]:
-        """The domain's."""
+        """The domain's reference images."""
         return self._domain.reference(n, batch)
 
     def _id(self, image: int, side: int) -> int:

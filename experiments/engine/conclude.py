@@ -1,4 +1,4 @@
-"""The end of an experiment: from finished rows to everything that a reader sees."""
+"""The end of an experiment: from finished rows to published results."""
 
 from rich.console import Console
 
@@ -8,7 +8,7 @@ from experiments.tables.publish import Result, publish
 
 
 def conclude(result: Result, tracker: Tracker, console: Console) -> None:
-    """Publish a result, print it, and track it last: a tracker that fails costs no table."""
+    """Publish a result, print it, and track it last, so that a failing tracker loses no table."""
     record = publish(result)
     written = write_documents(record, result.folder)
     print_record(record, console)

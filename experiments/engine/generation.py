@@ -50,10 +50,10 @@ class Generation:
     backbone: Backbone
     pairs: PairImages
     latents: LatentCache  # filled with every image of the pairs
-    steps: int  # of generation, where the method has no number of its own
+    steps: int  # of generation, unless the method sets its own number
     seed: int  # of quality boosting's noise
     batch: int  # pairs at a time
-    device: str  # computes
+    device: str  # torch device that computes
 
     def fill(self, cell: Cell, method: Method, traced: bool, advance: Callable[[int], None]) -> None:
         """Generate the results that are missing in a cell; `advance` is called with each finished number of pairs.
@@ -79,7 +79,7 @@ class Generation:
     def _results(
         self, label: str, indices: Sequence[int], method: Method, traced: bool
     ) -> tuple[Tensor, Tracer | None]:
-        """(len(indices), 3, H, W) uint8, and the tracer that watched where traces are wanted."""
+        """(len(indices), 3, H, W) uint8, and the tracer that observed, if traces are wanted."""
         pairs = self.pairs.part(indices)
         x_T = self.latents.latents(pairs.originals).to(self.device)
         content = self.latents.features(pairs.contents) if method.injects else None

@@ -1,8 +1,8 @@
 """The latent cache: inversions, computed once per image and shared by every cell of every table and sweep.
 
-An entry is one safetensors file, named by the hash of everything that decides it: the preprocessed pixels, the backbone
-(weights, configuration, schedule and site), and the inversion settings. It carries a digest of its tensors and is
-verified when read; one that does not verify is computed again.
+An entry is one safetensors file, named by the hash of everything that determines it: the preprocessed pixels, the
+backbone (weights, configuration, schedule and site), and the inversion settings. It carries a digest of its tensors
+and is verified when read; one that fails verification is computed again.
 """
 
 from collections.abc import Callable
@@ -35,14 +35,14 @@ class LatentCache:
     identity: str  # of the backbone, `Backbone.identity()`
     steps: int  # of inversion
     source: ContentSource  # where h comes from: the image's `inversion`, or its own `reverse` process
-    device: str  # computes
+    device: str  # torch device that computes
 
     def fill(self, images: Tensor, batch: int, advance: Callable[[int], None]) -> None:
-        """Compute what is missing among (N, 3, H, W) uint8 images; `advance` is called with each finished number.
+        """Compute the missing entries of (N, 3, H, W) uint8 images; `advance` is called with each finished number.
 
-        Batches are always the same for the same images, so that an interrupted run ends in the bits of a whole one.
+        Batches are always the same for the same images, so that an interrupted run ends in the same bits as any other.
         Processes that fill the same cache share the work: each takes the batches that no other process holds, then
-        waits for the others' and reads them.
+        waits for the remaining ones and reads them.
         """
         left = [images[start : start + batch] for start in range(0, len(images), batch)]
         for wait in (False, True):

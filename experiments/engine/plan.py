@@ -1,4 +1,4 @@
-"""What an experiment is going to compute: its rows, checked before anything is loaded."""
+"""The plan of an experiment: its rows, checked before anything is loaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Plan:
 
 
 def resolved(config: DictConfig, seed: int | None = None) -> Settings:
-    """A composed configuration with its interpolations resolved, for another seed where one is given."""
+    """A composed configuration with its interpolations resolved, for another seed if one is given."""
     if seed is not None:
         config = OmegaConf.merge(config, {"seed": seed})  # type: ignore[assignment]
     settings: Settings = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]

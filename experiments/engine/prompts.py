@@ -1,4 +1,4 @@
-"""Content injection between prompts (appendix I, Fig. 13): images from noise, no inversion, no metrics, a grid."""
+"""Content injection between prompts (appendix I, Fig. 13): a grid of images from noise, no inversion, no metrics."""
 
 from collections.abc import Mapping
 from pathlib import Path

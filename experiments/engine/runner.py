@@ -28,7 +28,7 @@ from injectfusion.core.progress import Progress
 def run(config: DictConfig) -> None:
     """Run the experiment of a composed configuration.
 
-    UserError: whatever the user can fix, before any expensive work where it can be known before.
+    UserError: anything that the user can fix, raised before expensive work where possible.
     """
     console, overrides = Console(), HydraConfig.get().overrides.task
     require_given(config)
@@ -49,7 +49,7 @@ def run(config: DictConfig) -> None:
 
 
 def _require_different_pairs(repetitions: list[Settings]) -> None:
-    """Refuse repetitions where the seed does not decide the pairs."""
+    """Refuse repetitions if the seed does not determine the pairs."""
     if len(repetitions) == 1:
         return
     drawn = [instantiate(settings["data"]).pairs(settings["scale"]["pairs"]) for settings in repetitions]
@@ -93,7 +93,7 @@ def _completed(settings: Settings, planned: Plan, device: str, console: Console)
 
 
 def _finished(cell: Cell, traced: bool) -> bool:
-    """Is it complete, with traces where they are wanted?"""
+    """Whether it is complete, with traces if they are wanted."""
     return cell.complete and not (traced and cell.generated and not cell.has_traces(range(cell.pairs)))
 
 

@@ -70,7 +70,7 @@ def _key_and_value(override: str) -> tuple[str, Any]:
 
 
 def _named(point: Mapping[str, Any]) -> str:
-    """`gamma=0.1, omega=0` of swept values; a single value that is a word names itself."""
+    """`gamma=0.1, omega=0` of swept values; a single value that is a word stands alone."""
     if len(point) == 1 and isinstance(word := next(iter(point.values())), str):
         return word
     return ", ".join(f"{key.rpartition('.')[2]}={'null' if v is None else v}" for key, v in point.items())
@@ -80,7 +80,7 @@ class OneTable(Callback):
     """Hydra callback: builds the table and the figures of all jobs' rows when a multirun ends."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from experiments.engine.conclude import conclude  # seconds of imports, and only here
+        from experiments.engine.conclude import conclude  # its imports take seconds, and are needed only here
         from experiments.tables.publish import Result
 
         files = sorted(Path(config.hydra.sweep.dir).glob(f"*/{ROWS_FILE}"), key=lambda path: int(path.parent.name))

@@ -1,4 +1,4 @@
-"""Traces: what the bottleneck does along generation, reduced to numbers per pair and timestep."""
+"""Traces: numbers about the bottleneck along generation, per pair and timestep."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ COLUMNS = (
     "content",  # ||h(c)||
     "a",  # h as a h(o) + b h(c) ||h(o)||/||h(c)||
     "b",
-    "a_edited",  # the same of h~
+    "a_edited",  # the same for h~
     "b_edited",
 )
 
@@ -35,7 +35,7 @@ class Tracer:
     pairs: Sequence[int]  # the pairs' numbers
     original: Trajectory | None = None
     content: Trajectory | None = None
-    steps: list[pd.DataFrame] = field(default_factory=list)  # what was traced so far
+    steps: list[pd.DataFrame] = field(default_factory=list)  # the traces so far
 
     def __call__(self, t: int, features: Features, h: Tensor) -> None:
         step = {"h": _norm(features.h), "skip": _norm(features.skips[-1])}

@@ -29,14 +29,14 @@ from metrics.scoring import Score, Targets, declare, prepare, score
 from metrics.scoring import Settings as Scoring
 
 _CELL_VERSION = 3  # raised whenever the same specification would give other numbers
-# Settings that decide which cells there are and where their tables go, but nothing that cells share.
+# Settings that determine which cells exist and where their tables go, but nothing that cells share.
 _NOT_SHARED = ("experiment", "method", "results", "tracker", "seeds", "device")
 
 
 def open_workspace(settings: Settings, device: str) -> Workspace:
     """The workspace of a configuration. The jobs of a sweep, which differ in the method alone, share one.
 
-    A workspace sees only the settings that it is shared by, so that it cannot be stale.
+    A workspace sees only the settings that its users have in common, so that it cannot be stale.
     """
     shared = {name: value for name, value in settings.items() if name not in _NOT_SHARED}
     return _open_workspace(json.dumps(shared, sort_keys=True), device)
@@ -54,7 +54,7 @@ class Workspace:
         settings: the composed configuration, resolved.
         device: a torch device that exists.
     Raises:
-        UserError: fewer pairs or reference images than the metrics need; what domain and encoders raise.
+        UserError: fewer pairs or reference images than the metrics need; the errors of domain and encoders.
     """
 
     def __init__(self, settings: Settings, device: str) -> None:
@@ -113,11 +113,11 @@ class Workspace:
         specification["steps"] = self._scale["steps"]
         specification["backbone"] = self._identity(row.method.split)
         if row.method.t_boost:
-            specification["seed"] = self._settings["seed"]  # of the noise; without noise the pairs say all
+            specification["seed"] = self._settings["seed"]  # of the noise; without noise, the pairs suffice
         return self.store.cell(row.method.label, specification)
 
     def invert(self, method: Method, advance: Callable[[int], None]) -> LatentCache:
-        """The latent cache with everything in it that a method needs; filled once for all methods that share it."""
+        """The latent cache with everything that a method needs, filled once for all methods that share it."""
         key = (method.split, method.content_source)
         if key not in self._latents:
             latents = LatentCache(
@@ -133,12 +133,12 @@ class Workspace:
         return self._latents[key]
 
     def generation(self, latents: LatentCache) -> Generation:
-        """The generation of results from latents that `invert` gave."""
+        """The generation of results from latents that `invert` returned."""
         steps, seed, batch = self._scale["steps"], self._settings["seed"], self._settings["batch_size"]
         return Generation(self._backbone, self.pairs, latents, steps, seed, batch, self._device)
 
     def targets(self, progress: Track) -> Targets:
-        """What every row's results are compared with; computed once."""
+        """The data that every row's results are compared with; computed once."""
         if self._targets is None:
             self._targets = prepare(
                 self.pairs.originals,

@@ -18,7 +18,7 @@ _LATEX = str.maketrans({"_": r"\_", "%": r"\%", "↓": r"$\downarrow$", "↑": r
 
 
 def write_documents(record: Record, folder: Path) -> list[Path]:
-    """Write STEM.md, all of the record, and STEM.tex, its main table."""
+    """Write STEM.md, the whole record, and STEM.tex, its main table."""
     texts = {folder / f"{record.stem}.md": _markdown(record), folder / f"{record.stem}.tex": _latex(record.tables[0])}
     for path, text in texts.items():
         write_text(path, text)

@@ -51,7 +51,7 @@ def page(results: Path, store: Store, pairs: int) -> str:
 
 @dataclass(frozen=True)
 class ResultView:
-    """What a row made of a pair: its scores as texts, and for each attribute its origin by each source."""
+    """A row's result for a pair: its scores as texts, and for each attribute its origin by each source."""
 
     id: str
     gram: str
@@ -69,7 +69,7 @@ class PairView:
 
 @dataclass(frozen=True)
 class PairsView:
-    """The first of `total` pairs: content, original, and what each row makes of them."""
+    """The first of `total` pairs: content, original, and the result of each row."""
 
     total: int
     rows: list[str]
@@ -83,8 +83,8 @@ class ExperimentSection:
     """An experiment on the page."""
 
     record: Record
-    figures: list[tuple[str, str | None]]  # captions and data URIs; None where the file is gone
-    grid: str | None  # data URI; None where the file is gone
+    figures: list[tuple[str, str | None]]  # captions and data URIs; None if the file is missing
+    grid: str | None  # data URI; None if the file is missing
     views: list[PairsView] | str  # one for each set of pairs, or the sentence that says why there are none
 
 
@@ -96,7 +96,7 @@ def data_uri(path: Path, lossless: bool = False) -> str:
 
 
 def split_code(text: str) -> list[tuple[str, bool]]:
-    """Parts of a text with code in backticks, each with: is it code?"""
+    """Parts of a text with code in backticks, each with whether it is code."""
     return [(part, i % 2 == 1) for i, part in enumerate(text.split("`")) if part]
 
 
@@ -113,7 +113,7 @@ def _section(record: Record, results: Path, store: Store, pairs: int, pictures: 
 
 
 def _views(record: Record, store: Store, pairs: int, pictures: Pictures) -> list[PairsView] | str:
-    """Rows of the same pairs side by side, by the first seed; or why that cannot be shown."""
+    """Rows of the same pairs side by side, for the first seed; or the reason why they cannot be shown."""
     again = f"`{record.command}` makes it again."
     sets: dict[str, dict[str, Cell]] = {}
     for row in record.rows:
@@ -154,7 +154,7 @@ def _view(cells: Mapping[str, Cell], total: int, pictures: Sequence[list[int]]) 
 def _result(scores: pd.Series[Any], attributes: Sequence[str], sources: Sequence[str]) -> ResultView:
     def origin(column: str) -> str:
         if column not in scores:
-            return ""  # CLIP is asked for fewer attributes than the truth knows
+            return ""  # CLIP covers fewer attributes than the truth
         return "left out" if pd.isna(scores[column]) else str(scores[column])
 
     origins = [[origin(f"{source}/{name}") for source in sources] for name in attributes]

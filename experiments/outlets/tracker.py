@@ -1,4 +1,4 @@
-"""What follows an experiment from outside: the interface of trackers."""
+"""The interface of trackers, which follow an experiment."""
 
 from pathlib import Path
 

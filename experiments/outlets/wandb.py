@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 STEPS = ("gamma", "omega", "t_edit")  # settings of the method that are step axes
 _COMPLETE = "complete"  # in a run's summary: all of it was logged
-_LONGEST = 48  # of a part of a key: W&B makes artifact names of keys, and those end at 128 characters
+_LONGEST = 48  # of a part of a key: W&B makes artifact names of keys, of at most 128 characters
 
 
 class WandbTracker(Tracker):
     """A run for each cell, in the group of its experiment, and one for the result: tables, figures and grid.
 
-    Offline unless logged in: nothing is asked and nothing leaves the machine; `wandb sync` sends it later. A run's id
-    is made of what it holds, and the runs that were logged are noted in the store's wandb/logged, by entity and
-    project: none is logged twice from one store, nor online from another store that made the same cells.
+    Offline unless logged in: it does not prompt, and nothing leaves the machine; `wandb sync` sends the runs later. A
+    run's id is a hash of its content, and logged runs are listed in the store's wandb/logged, by entity and project:
+    none is logged twice from one store, nor online from another store with the same cells.
 
     Args:
         project, entity: where runs go; None is the user's default entity.
@@ -110,7 +110,7 @@ class WandbTracker(Tracker):
         except self._wandb.Error as error:
             reason = str(error).partition("\n")[0]
             raise UserError(
-                f"W&B does not take {about['name']} ({reason}); all of it is on disk: fix this, "
+                f"W&B refuses {about['name']} ({reason}); all of it is on disk: fix this, "
                 "then send it with python -m experiments.dashboard"
             ) from error
         write_text(mark, f"{about['group']}: {about['name']}\n")
@@ -152,8 +152,8 @@ class WandbTracker(Tracker):
 
 @dataclass(frozen=True)
 class Board:
-    """What the run of a finished experiment holds, by W&B's keys. Each begins with the experiment's name: in a project
-    of many runs a panel of the key shows this experiment and nothing else.
+    """The content of a finished experiment's run, by W&B's keys. Each key begins with the experiment's name, so that
+    in a project of many runs, its panel shows only this experiment.
     """
 
     record: Record
@@ -166,7 +166,7 @@ class Board:
 
     @property
     def run_id(self) -> str:
-        """A record with any other content has another one."""
+        """A hash of the record: any other content has another id."""
         return digest(asdict(self.record))[:16]
 
     @classmethod

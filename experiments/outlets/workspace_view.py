@@ -19,7 +19,7 @@ _COLUMNS = 3
 
 
 def workspace(boards: Sequence[Board], project: str, entity: str) -> ws.Workspace:
-    """A workspace with a section for each experiment. It shows the runs of these results alone.
+    """A workspace with a section for each experiment. It shows only the runs of these results.
 
     UserError: wandb or wandb-workspaces is not installed.
     """
@@ -56,7 +56,7 @@ def save(view: ws.Workspace, memory: Path) -> str:
     """Save a workspace, replacing the one that this store saved before, and return its address.
 
     Args:
-        memory: the file that keeps the address.
+        memory: the file that stores the address.
     Raises:
         UserError: W&B refuses it.
     """
@@ -77,7 +77,7 @@ def save(view: ws.Workspace, memory: Path) -> str:
     except wandb.Error as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
-            f"W&B does not save the workspace ({reason}); the runs are there: fix this, then run the command again"
+            f"W&B refuses the workspace ({reason}); the runs are saved: fix this, then run the command again"
         ) from error
     write_text(memory, address)
     return address

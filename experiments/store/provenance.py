@@ -1,4 +1,4 @@
-"""Where numbers were made."""
+"""Provenance: where and with which versions numbers were made."""
 
 import platform
 import subprocess
@@ -17,7 +17,7 @@ def provenance(device: str, seed: int, command: str) -> dict[str, Any]:
     """Commit and dirty flag, versions, device, seed, command and time (UTC), as JSON values."""
     return {
         "commit": _git("rev-parse", "HEAD"),
-        # results/ holds what runs write: it decides no number.
+        # results/ holds what runs write: it determines no number.
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")),
         "packages": {name: version(name) for name in _PACKAGES},
         "python": platform.python_version(),

@@ -15,7 +15,7 @@ Published = Mapping[str, Mapping[str, float]]  # the paper's values by row and m
 
 
 def main_table(title: str, rows: Sequence[Row], paper: Published) -> Table:
-    """A line for each row: every metric, next to it the paper's value where there is one, and the number of pairs."""
+    """A line for each row: every metric, next to it the paper's value if there is one, and the number of pairs."""
     lines = []
     for row in rows:
         line: dict[str, Entry] = {"row": row.name}
@@ -50,7 +50,7 @@ def shares_table(rows: Sequence[Row], users: Mapping[str, float]) -> Table:
     """How often each attribute comes from the content, in per cent: a line for each generated row.
 
     By the truth where the domain knows it, and for the last row by CLIP (14) as well; by CLIP alone elsewhere. Only
-    pairs that differ in an attribute count for it: the lines n.
+    pairs that differ in an attribute count for it; the lines n give their number.
 
     Args:
         users: the answers of the paper's users, in per cent, by attribute.

@@ -19,7 +19,7 @@ from experiments.tables.rows import Row, heading
 from injectfusion.core.files import write_atomic
 from metrics.estimates import Curve, Estimate
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Wong 2011: safe for all eyes
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Wong 2011: colorblind-safe
 METRICS = ("fd", "id", "gram")
 _STYLE: Any = {  # Any: matplotlib's types list every possible key
     "font.size": 9,
@@ -79,13 +79,13 @@ def draw_curve(
 
 
 def draw_point(axes: Axes, estimate: Estimate, place: float, color: str) -> None:
-    """A value with its 95 % interval, lying, at a height."""
+    """A value with its 95 % interval, drawn horizontally at a given height."""
     axes.plot([estimate.low, estimate.high], [place, place], color=color, lw=1.4)
     axes.plot(estimate.value, place, "o", ms=4.5, color=color)
 
 
 def _curves(rows: Sequence[Row], axis: str) -> Figure:
-    """A panel for each metric; rows that the sweep does not change are level lines."""
+    """A panel for each metric; rows that the sweep does not change are horizontal lines."""
     figure, panel = panels(len(METRICS))
     swept = sorted((row for row in rows if row.values), key=lambda row: float(row.values[axis]))
     level = [row for row in rows if not row.values]
@@ -154,7 +154,7 @@ def grid(lines: Sequence[Sequence[tuple[str, Tensor]]], path: Path, title: str =
     """A picture with a column for each entry and a row for each pair; small images are enlarged by a whole factor.
 
     Args:
-        lines: of columns, each line below the one before: headings with (N, 3, H, W) uint8 images, all of one shape.
+        lines: of columns, from top to bottom: headings with (N, 3, H, W) uint8 images, all of one shape.
     """
     n, _, height, width = lines[0][0][1].shape
     factor = max(1, 128 // max(height, width))

@@ -23,7 +23,7 @@ from experiments.tables.rows import Row
 from experiments.tables.verdicts import judge_claims, judge_trends
 from injectfusion.core.files import write_text
 
-# Overrides that change no number, and so are no part of a result's name.
+# Overrides that change no number, and so are not part of a result's name.
 _UNNAMED = ("device", "batch_size", "outputs", "results", "assets", "tracker", "hydra")
 GRID_PAIRS = 4
 GRID_COLUMNS = 16  # of a line; rows of the same pairs stay together
@@ -35,7 +35,7 @@ def naming(overrides: Sequence[str]) -> list[str]:
 
 
 def stem(name: str, overrides: Sequence[str]) -> str:
-    """Name of result files: the experiment and what was overridden, so that nothing overwrites anything else."""
+    """Name of result files: the experiment and its overrides, so that no result overwrites another."""
     changes = ",".join(sorted(naming(overrides)))
     return re.sub(r"[^\w.,=+-]", "_", f"{name}__{changes}" if changes else name)[:200]
 
@@ -79,7 +79,7 @@ class Result:
 
     @property
     def as_configured(self) -> bool:
-        """Are its rows and its sweep those of the experiment's file, unchanged on the command line?"""
+        """Whether its rows and its sweep are those of the experiment's file, unchanged on the command line."""
         swept = {axis: _distinct([row.values[axis] for row in self.rows if row.values]) for axis in self.axes}
         return swept == self._configured_sweep and not any(_key(o).startswith("experiment.") for o in self.overrides)
 
@@ -102,7 +102,7 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 def publish(result: Result) -> Record:
     """Write figures, grid, STEM.csv and the record STEM.json into the results folder.
 
-    UserError: a claim about something unknown; an analysis without what it needs.
+    UserError: a claim about something unknown; an analysis without the rows that it needs.
     """
     experiment, rows = result.experiment, result.rows
     verdicts = judge_claims(rows, experiment["claims"], result.as_configured)
@@ -147,7 +147,7 @@ def _write_figures(result: Result, findings: Sequence[Findings]) -> tuple[DrawnF
 
 
 def _write_grid(result: Result) -> str:
-    """Write the grid: the first pairs' content and original, and what every row made of them."""
+    """Write the grid: the first pairs' content and original, and every row's results."""
     store = Store(result.settings["outputs"])
     sets: dict[str, list[tuple[str, Tensor]]] = {}  # rows of the same pairs, after these pairs' own images
     for row in result.generated:

@@ -1,4 +1,4 @@
-"""The record of a finished experiment: everything that a reader sees of it, typed; numbers are numbers.
+"""The record of a finished experiment: everything that a reader sees of it, typed, with numbers as numbers.
 
 results/STEM.json is this record and nothing else. Outlets (Markdown, LaTeX, terminal, page, W&B) read it and decide
 how a number looks.
@@ -27,7 +27,7 @@ class Number:
         value: None where nothing could be measured.
         low, high: of its 95 % interval; None where it has none.
         sd: its standard deviation over seeds; None for one seed.
-        form: how many digits mean something, as a format specification of Python.
+        form: its significant digits, as a Python format specification.
     """
 
     value: float | None = None
@@ -62,14 +62,14 @@ class Table:
 
     @classmethod
     def of(cls, heading: str, lines: Sequence[Mapping[str, Entry]]) -> Self:
-        """A table of lines given as column -> entry; what a line does not have stays empty."""
+        """A table of lines given as column -> entry; missing entries stay empty."""
         entries = {name: entry for line in lines for name, entry in line.items()}
         empty: dict[str, Entry] = {name: Number() if isinstance(e, Number) else "" for name, e in entries.items()}
         return cls(heading, tuple(empty), tuple(tuple({**empty, **line}.values()) for line in lines))
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """For each column: does it hold numbers?"""
+        """For each column, whether it holds numbers."""
         return tuple(isinstance(entry, Number) for entry in self.lines[0])
 
 
@@ -175,7 +175,7 @@ def _without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _decoded(kind: Any, value: Any) -> Any:
-    """JSON values as what the type of a field says: a dataclass, a tuple, or themselves."""
+    """JSON values converted to the type of a field: a dataclass, a tuple, or unchanged."""
     if isinstance(value, list):
         return tuple(_decoded(get_args(kind)[0], item) for item in value)
     kind = Number if kind == Entry and isinstance(value, dict) else kind

@@ -1,4 +1,4 @@
-"""What the paper says, judged on finished rows by the paired bootstrap: holds, does not hold, within noise."""
+"""The paper's claims, judged on finished rows by the paired bootstrap: holds, does not hold, within noise."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,15 +17,15 @@ Claim = Mapping[str, Any]  # as an experiment's file states it; the functions be
 
 
 def verdict(claim: str, source: str, difference: Estimate, expected: Direction) -> Verdict:
-    """Is a difference below 0 ("lower") or above 0 ("higher"), as the paper claims?"""
+    """Whether a difference is below 0 ("lower") or above 0 ("higher"), as the paper claims."""
     return Verdict(claim, source, Number.of(difference, "+.4g"), difference.judged(expected))
 
 
 def judge_claims(rows: Sequence[Row], claims: Sequence[Claim], as_configured: bool) -> list[Verdict]:
-    """Orderings, `better` beats `worse` in `metric`, and equalities, `equal: [a, b]` differ by less than `margin`.
+    """Judge orderings (`better` beats `worse` in `metric`) and equalities (`equal: [a, b]` to within `margin`).
 
     Args:
-        as_configured: are the rows those of the experiment's file? If so, a claim about any other row is an error;
+        as_configured: whether the rows are those of the experiment's file. If so, a claim about others is an error;
             otherwise it is left out, as the user may have removed the row.
     Raises:
         UserError: a claim with an unknown key, metric or row.
@@ -58,15 +58,15 @@ def judge_claims(rows: Sequence[Row], claims: Sequence[Claim], as_configured: bo
 def judge_trends(
     rows: Sequence[Row], axes: Sequence[str], trends: Sequence[Claim], as_configured: bool
 ) -> list[Verdict]:
-    """Trends along the one swept key.
+    """Judge trends along the one swept key.
 
     `rises` and `falls` are judged by the change of the least-squares line over the sweep, `best inside` by the best
     inner point compared with the better end. `within: [low, high]` judges a part of the sweep, `row` one of its rows.
 
     Args:
         axes: the swept keys. Where several or none are swept, there is no trend.
-        as_configured: are rows and sweep those of the experiment's file? If so, a trend with too few points or about
-            an unknown row is an error; otherwise it is left out.
+        as_configured: whether rows and sweep are those of the experiment's file. If so, a trend with too few points or
+            about an unknown row is an error; otherwise it is left out.
     Raises:
         UserError: an unknown trend, or one with an unknown key, metric or row.
     """

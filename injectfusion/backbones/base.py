@@ -1,6 +1,6 @@
-"""What the method requires of a network: that it can be run in two halves.
+"""The interface that the method requires of a network: it runs in two halves.
 
-The place of the split, the *site*, decides what is exchanged between images. Every backbone has the site `h`, the
+The position of the split, the *site*, determines what is exchanged between images. Every backbone has the site `h`, the
 bottleneck, whose activations form h-space; some have others (Fig. S13).
 """
 
@@ -22,10 +22,10 @@ class Features:
     """What the encoder half passes to the decoder half.
 
     Attributes:
-        h: (B, Ch, hh, ww), what is exchanged. At site `h` the bottleneck: output of the middle block, before the first
-            concatenation with a skip connection. (B, K, Ch, hh, ww) if K branches of guidance are injected.
-        skips: what else the decoder half needs. At site `h` the skip connections in the order of the encoder; the last
-            one is concatenated with h.
+        h: (B, Ch, hh, ww), the exchanged features. At site `h`, the bottleneck: the output of the middle block, before
+            the first concatenation with a skip connection. (B, K, Ch, hh, ww) if K branches of guidance are injected.
+        skips: the other inputs of the decoder half. At site `h`, the skip connections in the order of the encoder; the
+            last one is concatenated with h.
         time: (B, D) time embedding.
         x_t, t: the encoded image (B, C, H, W) and its timestep.
     """
@@ -50,7 +50,7 @@ class Backbone(nn.Module, ABC):
     """A noise-predicting network in two halves. Subclasses implement `encode`, `decode` and `configuration`.
 
     Attributes:
-        alpha_cumprod: (T,) float64 on the CPU, falling in (0, 1): the noise schedule that the network was trained with.
+        alpha_cumprod: (T,) float64 on the CPU, decreasing in (0, 1): the network's noise schedule in training.
         site: where it is split.
     """
 
@@ -67,7 +67,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def configuration(self) -> dict[str, Any]:
-        """All that decides its outputs besides weights, schedule and site, as JSON values (hence `Any`)."""
+        """Everything that determines its outputs except weights, schedule and site, as JSON values (hence `Any`)."""
 
     def at(self, site: str) -> Self:
         """The same network, weights and schedule, split at another site.
@@ -80,7 +80,7 @@ class Backbone(nn.Module, ABC):
         raise UserError(unknown("site", site, [self.site]))
 
     def identity(self) -> str:
-        """sha256 of everything that decides its outputs: weights, configuration, noise schedule and site."""
+        """sha256 of everything that determines its outputs: weights, configuration, noise schedule and site."""
         state = self.state_dict()
         names = sorted(state)
         others = (type(self).__name__, self.configuration(), self.site, self.alpha_cumprod)

@@ -49,7 +49,7 @@ class CoarseGaussian(nn.Module):
         return self
 
     def blend(self, eps: Tensor, x_t: Tensor, a_t: float) -> Tensor:
-        """eps with its coarse part moved towards the linear estimate by a share of 1 - a_t: fully at the noisy end.
+        """eps with its coarse part moved toward the linear estimate by a fraction of 1 - a_t: fully at the noisy end.
 
         Args:
             eps, x_t: (B, C, side, side), the network's estimate and its input.

@@ -14,7 +14,7 @@ from injectfusion.core.devices import resolve_device
 from injectfusion.core.errors import UserError, first_line, unknown
 from injectfusion.schedule import linear_alpha_cumprod
 
-# Networks that ship with the project, by the dotted path of a function without arguments, imported when asked for.
+# Networks that ship with the project: name -> dotted path of a function without arguments, imported on demand.
 SHIPPED = {"procfaces": "procfaces.backbone.load_backbone"}
 
 
@@ -27,8 +27,8 @@ def load(source: str | Path, network: str | None = None, device: str = "cpu") ->
         network: one of `released.NETWORKS`, the network that the file holds.
         device: a torch device, or "auto" for the GPU if there is one.
     Raises:
-        UserError: the device is not available; a file without `network`; whatever `load_released` and
-            `load_pretrained` raise; damaged weights.
+        UserError: the device is not available; a file is given without `network`; weights are damaged; the errors of
+            `load_released` and `load_pretrained`.
     """
     device = resolve_device(device)
     if network is not None:
@@ -42,14 +42,14 @@ def load(source: str | Path, network: str | None = None, device: str = "cpu") ->
 
 
 def load_released(network: str, path: str | Path, sha256: str | None = None) -> UNetBackbone:
-    """A released checkpoint, converted; linear betas over 1000 steps, with which all of them were trained.
+    """A released checkpoint, converted, with linear betas over 1000 steps, as all of them were trained.
 
     Args:
         network: one of `released.NETWORKS`, the network that the file holds.
         path: .ckpt, .pt or .safetensors.
         sha256: of the file, in hexadecimal; None skips the verification.
     Raises:
-        UserError: unknown network; whatever `read_checkpoint` and `convert` raise.
+        UserError: unknown network; the errors of `read_checkpoint` and `convert`.
     """
     if network not in NETWORKS:
         raise UserError(unknown("network", network, list(NETWORKS)))
@@ -69,7 +69,7 @@ def load_pretrained(path: str) -> UNetBackbone:
     folder = Path(path)
     unet_folder = "unet" if (folder / "unet").is_dir() else None
     if folder.is_dir() and not (folder / (unet_folder or ".") / "config.json").is_file():
-        raise UserError(f"{path} holds no diffusers U-Net (config.json is missing); give the folder that has it")
+        raise UserError(f"{path} holds no diffusers U-Net (config.json is missing); give the folder that contains it")
     local = True if folder.is_dir() else None  # local weights must be safetensors; for None the hub decides
     try:
         config = UNet2DModel.load_config(path, subfolder=unet_folder)

@@ -18,7 +18,7 @@ from injectfusion.core.errors import UserError
 
 Shapes = dict[str, tuple[int, ...]]
 
-# Released names by those of diffusers. A layer's name is the same in all blocks of its family.
+# Names in diffusers -> released names. A layer has the same name in all blocks of its family.
 _DDPM_ENDS = {
     "time_embedding.linear_1": "temb.dense.0", "time_embedding.linear_2": "temb.dense.1",
     "conv_in": "conv_in", "conv_norm_out": "norm_out", "conv_out": "conv_out",
@@ -97,7 +97,7 @@ class ADM:
         model_channels: channels of the first level; channel_mult: factor of each level.
         num_res_blocks: residual blocks per level on the way down (one more on the way up).
         attention_resolutions_ds: downsampling factors whose levels have attention.
-        num_head_channels: channels of an attention head.
+        num_head_channels: channels per attention head.
         learn_sigma: whether the network also predicts variances (6 output channels).
         image_size: in pixels.
     """
@@ -206,7 +206,7 @@ def _shapes(network: ReleasedNetwork) -> Shapes:
 
 
 def _renaming(network: ReleasedNetwork) -> dict[str, list[str]]:
-    """Released parameters and what each becomes: one parameter, or three for packed queries, keys and values."""
+    """Released name -> names in diffusers: one, or three for packed queries, keys and values."""
     renaming: dict[str, list[str]] = {}
     for name in _shapes(network):
         module, _, leaf = name.rpartition(".")
@@ -221,7 +221,7 @@ def _unpacked(packed: Tensor, head_dim: int) -> list[Tensor]:
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """(C, C, 1, 1) and (C, C, 1) are (C, C): 1x1 convolutions are linear layers in diffusers."""
+    """(C, C, 1, 1) and (C, C, 1) become (C, C): 1x1 convolutions are linear layers in diffusers."""
     return shape[:2] if all(n == 1 for n in shape[2:]) else shape
 
 

@@ -20,13 +20,13 @@ from injectfusion.core.images import to_uint8
 from injectfusion.ddim import eps_of_velocity
 
 Inject = Literal["conditional", "unconditional", "both"]
-# Each latent goes through the U-Net twice, without (0) and with (1) its prompt. The injected ones:
+# Each latent goes through the U-Net twice, without (0) and with (1) its prompt. The injected passes:
 _BRANCHES: dict[str, tuple[int, ...]] = {"unconditional": (0,), "conditional": (1,), "both": (0, 1)}
 _PROMPTED = (CrossAttnDownBlock2D, CrossAttnUpBlock2D, UNetMidBlock2DCrossAttn)
 
 
 class StableDiffusion:
-    """A diffusers Stable Diffusion pipeline; `prompted` gives the backbone of chosen prompts.
+    """A diffusers Stable Diffusion pipeline; `prompted` returns the backbone for given prompts.
 
     Args:
         pipeline: a `StableDiffusionPipeline` whose network predicts epsilon or v.
@@ -100,7 +100,7 @@ class PromptedBackbone(Backbone):
         alpha_cumprod: (T,) noise schedule that it was trained with.
         velocity: whether the network predicts v instead of eps (Salimans and Ho 2022).
         guidance: scale of classifier-free guidance.
-        branches: the injected ones among 0, without prompt, and 1, with prompt.
+        branches: the injected ones, out of 0 (without prompt) and 1 (with prompt).
     """
 
     def __init__(
@@ -171,5 +171,5 @@ def _paired(x: Tensor) -> Tensor:
 
 
 def _prompt(block: Any, text: Tensor) -> dict[str, Tensor]:
-    """The prompt, for blocks that attend to it."""
+    """The prompt as an argument, for blocks that attend to it."""
     return {"encoder_hidden_states": text} if isinstance(block, _PROMPTED) else {}

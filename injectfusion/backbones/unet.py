@@ -15,16 +15,16 @@ from injectfusion.ddim import eps_of_velocity
 
 
 class UNetBackbone(Backbone):
-    """A diffusers `UNet2DModel`, split at a site (Fig. S13 compares them).
+    """A diffusers `UNet2DModel`, split at a site (Fig. S13 compares the sites).
 
     - `h`: after the middle block. `Features.h` is the bottleneck.
-    - `decoder1` .. `decoderN`: after that one of N up blocks. `Features.h` is the activation there; `encode` runs the
-      up blocks before it, and `Features.skips` are the remaining skip connections.
+    - `decoder1` .. `decoderN`: after the up block of that number, out of N. `Features.h` is its output; `encode` runs
+      the up blocks up to it, and `Features.skips` are the remaining skip connections.
     - `skips`: all skip connections; the bottleneck stays the image's own.
     - `h+skips`: the bottleneck and all skip connections.
 
-    The last two pack what they exchange into one (B, N, 1, 1) `Features.h`, so that blends and caches treat it as any
-    other: norms and angles are then taken over all of its tensors together, and there is no map to mix locally.
+    The last two pack the exchanged tensors into one (B, N, 1, 1) `Features.h`, so that blends and caches treat it like
+    any other: norms and angles are then taken over all tensors together, and local mixing is not possible.
     `Features.skips` holds the bottleneck and the skip connections themselves, whose shapes are needed to unpack.
 
     `decode(encode(x_t, t))` equals the network's own forward pass, converted to eps if it predicts v, and with its
@@ -53,7 +53,7 @@ class UNetBackbone(Backbone):
     ) -> None:
         super().__init__()
         network: Any = unet  # diffusers types its layers as optional, and its methods wrongly
-        # Channels last: convolutions on a CPU take a tenth less time.
+        # Channels last: convolutions on a CPU take 10 % less time.
         self.unet = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.alpha_cumprod = alpha_cumprod.double().cpu()
         self.haar = haar
@@ -66,7 +66,7 @@ class UNetBackbone(Backbone):
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Where this network can be split."""
+        """The sites at which this network can be split."""
         levels = range(1, len(self.unet.up_blocks) + 1)
         return ("h", *(f"decoder{level}" for level in levels), "skips", "h+skips")
 
@@ -76,8 +76,8 @@ class UNetBackbone(Backbone):
         return type(self)(self.unet, self.alpha_cumprod, self.haar, site, self.velocity, self.coarse)
 
     def configuration(self) -> dict[str, Any]:
-        # diffusers' names with an underscore are bookkeeping, such as its version; statistics of the coarse part count
-        # as weights.
+        # Names with a leading underscore are diffusers' bookkeeping, such as its version; statistics of the coarse part
+        # count as weights.
         unet = {name: value for name, value in self.unet.config.items() if not name.startswith("_")}
         return {"unet": unet, "haar": self.haar, "velocity": self.velocity, "coarse": self.coarse is not None}
 

@@ -1,1 +1,1 @@
-"""Shared by all packages, none of which it imports: errors, files, images, devices, checkpoints, assets, progress."""
+"""Errors, files, images, devices, checkpoints, assets, progress: shared by all packages, imports none of them."""

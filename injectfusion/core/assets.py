@@ -1,6 +1,6 @@
-"""Files that the project needs and does not ship: what they are, where they come from, under which licence.
+"""Files that the project needs but does not ship: their names, sources and licenses.
 
-They lie in one folder. Where the source publishes a sha256, it is verified; elsewhere the hash of the first use is
+They are in one folder. If the source publishes a sha256, it is verified; otherwise the hash at the first use is
 recorded in `assets.lock.json` next to the files, and a file that changes later is refused.
 """
 
@@ -20,12 +20,12 @@ class Asset:
 
     Attributes:
         file: its name in the assets folder.
-        source: where it comes from, for a reader.
+        source: where it comes from, as text for readers.
         licence: as its source states it.
         megabytes: its approximate size.
-        url: where it can be downloaded from; None where only a person can get it.
-        manual: what that person has to do; empty where a url is given.
-        sha256: in hexadecimal as published, or its first digits; None where the source publishes none.
+        url: where it can be downloaded from; None if it must be downloaded by hand.
+        manual: how to download it by hand; empty if a url is given.
+        sha256: in hexadecimal as published, or its first digits; None if the source publishes none.
     """
 
     file: str
@@ -38,7 +38,7 @@ class Asset:
 
 
 def verified(asset: Asset, folder: Path) -> Path:
-    """The asset's file, if it is the one it should be.
+    """The path of the asset's file, after verifying it.
 
     Raises:
         UserError: it is missing, or its sha256 is neither the published one nor the one recorded at first use.
@@ -54,7 +54,7 @@ def verified(asset: Asset, folder: Path) -> Path:
         write_json(folder / LOCK, dict(sorted(lock.items())))
     elif not found.startswith(expected):
         whose = f"{asset.source} publishes" if asset.sha256 else f"{LOCK} recorded"
-        raise UserError(f"{path} has sha256 {found[:12]}, {whose} {expected[:12]}: remove it and get it again")
+        raise UserError(f"{path} has sha256 {found[:12]}, {whose} {expected[:12]}: remove it and download it again")
     return path
 
 

@@ -14,7 +14,7 @@ from injectfusion.core.files import file_sha256
 
 
 def read_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """A file's state dict, on the CPU. Pickled code is refused unread.
+    """A file's state dict, on the CPU. A file with pickled code is refused; the code never runs.
 
     Args:
         path: .safetensors, or a file of torch.save.

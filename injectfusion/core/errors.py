@@ -1,4 +1,4 @@
-"""Errors on the command line: what a user can fix, and how every program of the project ends."""
+"""Errors on the command line: those that a user can fix, and how every program exits."""
 
 import difflib
 import errno
@@ -37,7 +37,7 @@ def user_message(error: BaseException) -> str | None:
             return str(cause)
         cause = cause.__cause__
     if isinstance(error, OSError) and error.errno in _FILE_SYSTEM:
-        return f"{error.strerror}: {error.filename or 'the output folder'}; free it or choose another folder"
+        return f"{error.strerror}: {error.filename or 'the output folder'}; free space or choose another folder"
     return None
 
 
@@ -46,7 +46,7 @@ def one_line_errors(explain: Callable[[Exception], str | None] = user_message) -
     """End a program on an error with one line on stderr: exit code 2 for what a user can fix, 1 for an internal error.
 
     Args:
-        explain: gives the line for an error that the user can fix, None for all others.
+        explain: returns the line for an error that the user can fix, None for all others.
     """
     try:
         yield

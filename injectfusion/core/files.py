@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, that are verified when read, and that one process at a time may hold."""
+"""Files that are written atomically, verified when read, and locked by one process at a time."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from injectfusion.core.errors import UserError
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file next to `path`, then put it in place. Nothing is left when it fails."""
+    """Let `write` fill a temporary file next to `path`, then rename it to `path`. A failure leaves no file behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
@@ -72,7 +72,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path, names: tuple[str, ...]) -> dict[str, Tensor] | None:
-    """The named tensors of a file of `write_tensors`; None if it is missing, damaged, or does not verify."""
+    """The named tensors of a file of `write_tensors`; None if it is missing, damaged or fails verification."""
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in names}
@@ -84,9 +84,9 @@ def read_tensors(path: Path, names: tuple[str, ...]) -> dict[str, Tensor] | None
 
 @contextmanager
 def lock(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file, and yield whether it is held: False where another process holds it and `wait` is False.
+    """Hold a lock file, and yield whether it is held: False if another process holds it and `wait` is False.
 
-    The lock belongs to the operating system: it vanishes with the process that holds it, however that ends.
+    The operating system keeps the lock: it is released when the process that holds it ends, even if it is killed.
 
     Raises:
         UserError: the file cannot be created or locked.
@@ -98,7 +98,7 @@ def lock(path: Path, wait: bool = True) -> Iterator[bool]:
     except Timeout:
         pass
     except OSError as error:
-        advice = "choose a folder that can be written and locked with outputs="
+        advice = "set outputs= to a folder that can be written and locked"
         raise UserError(f"{path} cannot be locked ({error.strerror}); {advice}") from error
     try:
         yield file.is_locked
@@ -110,7 +110,7 @@ def require_writable(folder: Path, key: str) -> None:
     """Create the folder and check that files can be written into it.
 
     Args:
-        key: of the configuration, which the message names.
+        key: configuration key, named in the message.
     Raises:
         UserError: it cannot be created or written.
     """

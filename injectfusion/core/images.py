@@ -1,4 +1,4 @@
-"""Images: their value ranges, and how they are read from and written to files."""
+"""Images: value ranges, reading from files and writing to files."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -27,10 +27,10 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images of a folder (not of its subfolders), sorted by stem. Other files and hidden ones are passed over.
+    """The images of a folder (not of its subfolders), sorted by stem. Other files and hidden files are ignored.
 
     Raises:
-        UserError: missing, not a folder, without images, or two images of one stem.
+        UserError: the folder is missing, is not a folder, has no images, or has two images with one stem.
     """
     if not folder.exists():
         raise UserError(f"no such folder: {folder}")
@@ -52,9 +52,9 @@ def read_image(path: Path, size: int | None = None) -> Tensor:
     Args:
         size: height and width in pixels to resize a square image to (Pillow's bicubic, antialiased, rounded to uint8).
     Raises:
-        UserError: a broken file; an image whose 8-bit RGB values are not in the file: transparent in part (what would
-            shine through is not there), CMYK (its colors depend on an ink profile), or more than 8 bits a channel; an
-            image that is to be resized and is not square.
+        UserError: the file is broken; its 8-bit RGB values are not determined, because it is partly transparent (the
+            background is unknown), is CMYK (colors depend on an ink profile), or has more than 8 bits per channel; the
+            image is to be resized and is not square.
     """
     try:
         with Image.open(path) as file:
@@ -64,7 +64,7 @@ def read_image(path: Path, size: int | None = None) -> Tensor:
     except Exception as error:  # Pillow's decoders raise many kinds
         raise UserError(f"cannot read the image {path}: broken or not an image ({type(error).__name__})") from error
     if deep:
-        raise UserError(f"{path} has more than 8 bits a channel: convert it to 8-bit RGB")
+        raise UserError(f"{path} has more than 8 bits per channel: convert it to 8-bit RGB")
     if image.mode == "CMYK":
         raise UserError(f"{path} is CMYK: convert it to RGB with its color profile first")
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
@@ -78,10 +78,10 @@ def read_image(path: Path, size: int | None = None) -> Tensor:
 
 
 def load_images(paths: Sequence[Path], size: int | None = None, progress: Track = silent) -> Tensor:
-    """Read images of one and the same size, as `read_image` does: (B, 3, H, W) uint8.
+    """Read images of equal size, as `read_image` does: (B, 3, H, W) uint8.
 
     Raises:
-        UserError: an image of another size than the first; what `read_image` raises.
+        UserError: an image differs in size from the first; the errors of `read_image`.
     """
     images: list[Tensor] = []
     for i in progress(range(len(paths)), "reading"):
@@ -93,6 +93,6 @@ def load_images(paths: Sequence[Path], size: int | None = None, progress: Track 
 
 
 def save_image(path: Path, image: Tensor) -> None:
-    """Write (3, H, W) uint8 to a file, atomically; its suffix decides the format."""
+    """Write (3, H, W) uint8 to a file, atomically; its suffix determines the format."""
     picture = Image.fromarray(image.permute(1, 2, 0).cpu().numpy())
     write_atomic(path, lambda p: picture.save(p))

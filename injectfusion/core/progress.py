@@ -1,4 +1,4 @@
-"""Progress of long work: bars on a terminal; a line every half minute elsewhere, such as in log files."""
+"""Progress of long computations: bars on a terminal; elsewhere, such as in log files, a line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-EVERY = 30.0  # seconds between two lines where there is no terminal
+EVERY = 30.0  # seconds between two lines if there is no terminal
 
 # Wraps the first index of each batch of a loop to show its progress: (starts, description) -> the same starts.
 Track = Callable[[Sequence[int], str], Iterator[int]]
@@ -44,7 +44,7 @@ class Progress:
         self._bars.stop()
 
     def task(self, description: str, total: int) -> Task:
-        """A task of `total` steps, which its owner advances."""
+        """A task of `total` steps, which the caller advances."""
         return Task(self._bars, description, total)
 
     def track(self, starts: Sequence[int], description: str) -> Iterator[int]:
@@ -57,7 +57,7 @@ class Progress:
 
 
 class Task:
-    """Part of the work: its bar on a terminal, its lines elsewhere."""
+    """One task: a bar on a terminal, lines elsewhere."""
 
     def __init__(self, bars: Bars, description: str, total: int) -> None:
         self._bars, self._description, self._total = bars, description, total
@@ -66,7 +66,7 @@ class Task:
         self._started = self._reported = time.monotonic()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count finished steps. `note` says more, such as the loss of a training."""
+        """Count finished steps. `note` is shown after the description, e.g. a training loss."""
         self._done += steps
         shown = f"{self._description} {note}".rstrip()
         self._bars.update(self._bar, completed=self._done, description=shown)
@@ -78,5 +78,5 @@ class Task:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def remove(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bars.remove_task(self._bar)

@@ -1,1 +1,1 @@
-"""Networks that turn images into what the metrics measure."""
+"""Networks that encode images for the metrics."""

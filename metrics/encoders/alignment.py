@@ -1,4 +1,4 @@
-"""Cropping a face: the crop of the reference implementation, and alignment of five landmarks to ArcFace's template.
+"""Crops of faces: that of the reference implementation, and alignment of five landmarks to ArcFace's template.
 
 Points of the image plane are complex numbers x + iy in pixels; the center of the upper left pixel is 0. A similarity
 transform (rotation, scale and shift, no reflection) is then z -> factor * z + shift.
@@ -34,7 +34,7 @@ def reference_crop(images: Tensor) -> Tensor:
 
 
 def resized(images: Tensor, side: int) -> Tensor:
-    """(B, 3, H, W) -> (B, 3, side, side) float32 in the same range, bilinear, antialiased; as it is if it fits."""
+    """(B, 3, H, W) -> (B, 3, side, side) float32 in the same range, bilinear, antialiased; unchanged if it fits."""
     return F.interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True)
 
 
@@ -42,7 +42,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex
     """Factor and shift that map N points to N others with the least squared error (Umeyama 1991), (N,) complex each.
 
     Umeyama's solution needs a singular value decomposition; in the plane it is one complex division. The points of
-    source are not all equal.
+    source must not all be equal.
     """
     centered = source - source.mean()
     factor = np.vdot(centered, target - target.mean()) / np.vdot(centered, centered)
@@ -50,7 +50,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[complex, complex
 
 
 def warp(image: Tensor, factor: complex, shift: complex) -> Tensor:
-    """Move what is at z to factor * z + shift: (3, H, W) uint8 or float -> (3, 112, 112) float32 in the same range.
+    """Map each point z to factor * z + shift: (3, H, W) uint8 or float -> (3, 112, 112) float32 in the same range.
 
     Bilinear, not antialiased, black outside the image, as in the training of ArcFace networks.
     """
@@ -62,15 +62,15 @@ def warp(image: Tensor, factor: complex, shift: complex) -> Tensor:
 
 
 def aligned(image: Tensor, landmarks: np.ndarray) -> Tensor:
-    """`warp` an image so that its five landmarks, (5,) complex, come as near to the template's as they can."""
+    """`warp` an image so that its five landmarks, (5,) complex, fit the template's in the least-squares sense."""
     return warp(image, *similarity(landmarks, TEMPLATE))
 
 
 class FaceDetector:
     """(3, H, W) uint8 -> five landmarks of the largest face, (5,) complex in TEMPLATE's order, or None without a face.
 
-    MTCNN of facenet-pytorch with its default thresholds. One image at a time, so that none depends on its batch;
-    landmarks are kept, as every row of a table is compared with the same images.
+    MTCNN of facenet-pytorch with its default thresholds. One image at a time, so that results do not depend on the
+    batch; landmarks are cached, as every row of a table is compared with the same images.
     """
 
     def __init__(self, device: str) -> None:

@@ -39,7 +39,7 @@ class IrSe50(AssetEncoder):
     """(B, 3, H, W) uint8 -> (B, 512) unit vectors of IR-SE50, the network of the paper's ID.
 
     The images must be framed as in CelebA-HQ: they are cropped at a fixed place and averaged down to 112 pixels, as the
-    reference implementation does. No face is looked for.
+    reference implementation does. No face detector is used.
     """
 
     asset = IR_SE50_ASSET
@@ -72,7 +72,7 @@ class OnnxArcFace(AssetEncoder):
         alignment: "mtcnn" or "none".
         mean, std: the network's input is (x - mean) / std with x in [0, 255], for red, green and blue.
     Raises:
-        UserError: as every `AssetEncoder`; the alignment is not known; a std is 0.
+        UserError: the errors of `AssetEncoder`; an unknown alignment; a std that is not above 0.
     """
 
     name, input_size = "ArcFace ONNX", SIDE
@@ -108,7 +108,7 @@ class OnnxArcFace(AssetEncoder):
         return self._run(torch.zeros(3, SIDE, SIDE)).shape[1]
 
     def missed(self, images: Tensor) -> list[int]:
-        """In which of (B, 3, H, W) uint8 images the detector finds no face, counted from 0."""
+        """Indices, from 0, of the (B, 3, H, W) uint8 images in which the detector finds no face."""
         return [i for i, image in enumerate(images) if self.detector is not None and self.detector(image) is None]
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -146,11 +146,11 @@ class OnnxArcFace(AssetEncoder):
         with reading(self.path, "an ArcFace network"):
             output = session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3, SIDE, SIDE), np.float32)})[0]
         if output.ndim != 2 or len(output) != 1:
-            raise UserError(f"{self.path} is not an ArcFace network: it gives {output.shape}, not (B, D)")
+            raise UserError(f"{self.path} is not an ArcFace network: it returns {output.shape}, not (B, D)")
         return session
 
     def _sha256(self) -> str:
-        """Of the file; where its weights are in a second file, of both files' hashes, one after the other."""
+        """Of the file; if its weights are in a second file, of the two files' hashes, concatenated."""
         data = self.path.with_name(f"{self.path.name}{DATA}")
         if not data.exists():
             return file_sha256(self.path)
@@ -158,7 +158,7 @@ class OnnxArcFace(AssetEncoder):
 
 
 def _fits(declared: Sequence[int | str | None], shape: tuple[int, ...]) -> bool:
-    """Does an ONNX input, whose free dimensions have a name or None, accept this shape?"""
+    """Whether an ONNX input, whose free dimensions have a name or None, accepts this shape."""
     return len(declared) == len(shape) and all(
         not isinstance(size, int) or size == wanted for size, wanted in zip(declared, shape, strict=True)
     )

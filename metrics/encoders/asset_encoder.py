@@ -1,4 +1,4 @@
-"""What the full-size encoders share: one network from one asset file, verified at once and built when first used."""
+"""Base of the full-size encoders: one network from one asset file, verified at once and built on first use."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from injectfusion.core.errors import UserError
 from injectfusion.core.files import file_sha256
 from metrics.encoders.base import Provenance
 
-# A tensor that only this network has, to say which network a wrong file holds.
+# A tensor that only one network has -> that network, to identify what a wrong file holds.
 TELLTALES = {
     "features.34.weight": "VGG19",
     "output_layer.3.weight": "IR-SE50",
@@ -33,7 +33,7 @@ class AssetEncoder(ABC):
     """An encoder whose network comes from an asset.
 
     Args:
-        folder: of the assets.
+        folder: the assets folder.
         extra: as in `Provenance`, in addition to the input range.
     Raises:
         UserError: a package of the extra `celebahq` is not installed; the file is missing or has another hash; on first
@@ -46,8 +46,8 @@ class AssetEncoder(ABC):
     input_size: int
     resize: str
     crop = "none"
-    input_range: str  # of the network's input, as a formula where it is not an interval
-    packages: tuple[str, ...] = ()  # that it imports and the extra `celebahq` installs
+    input_range: str  # of the network's input, as a formula if it is not an interval
+    packages: tuple[str, ...] = ()  # imported packages that the extra `celebahq` installs
 
     def __init__(self, folder: str | Path, device: str = "cpu", **extra: Any) -> None:
         for package in self.packages:
@@ -61,7 +61,7 @@ class AssetEncoder(ABC):
         )
 
     @cached_property
-    def module(self) -> Any:  # Any: each network has methods of its own
+    def module(self) -> Any:  # Any: each network has its own methods
         """The network in evaluation mode, on the device."""
         return self._build()
 
@@ -74,7 +74,7 @@ class AssetEncoder(ABC):
     def _loaded(self, network: str, build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.Module:
         """Build a network with the file's state dict, in float32. Strict: nothing missing, nothing left over.
 
-        UserError: the state dict is that of another network; names it where it is a known one.
+        UserError: the state dict belongs to another network, which the message names if it is known.
         """
         with torch.device("meta"):
             module = build()
@@ -88,7 +88,7 @@ class AssetEncoder(ABC):
 
 @contextmanager
 def reading(path: Path, network: str) -> Iterator[None]:
-    """Turn what a library raises on a wrong file into a UserError."""
+    """Turn a library's error on a wrong file into a UserError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TorchScript's advice on its format: the files are not ours
         try:

@@ -1,4 +1,4 @@
-"""What the metrics require of an encoder. A new set of networks is one module that fills an `EncoderSuite`."""
+"""The interfaces of encoders. A new set of networks is one module that fills an `EncoderSuite`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ BATCH = 64  # images at a time
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a number was computed with.
+    """The network and preprocessing that a number was computed with.
 
     Attributes:
         name, version: of the network.
         weights_sha256: of the weights file.
         input_size: height and width in pixels of the network's input.
-        resize, crop: how images get that size, in words; "none" where they are taken as they are.
-        extra: everything else that decides the numbers, as JSON values (hence `Any`).
+        resize, crop: how images are brought to that size, in words; "none" if they are used as they are.
+        extra: everything else that determines the numbers, as JSON values (hence `Any`).
     """
 
     name: str
@@ -44,10 +44,10 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class FaceFinder(Protocol):
-    """An identity encoder that looks for faces, and reports where it found none."""
+    """An identity encoder that detects faces, and reports images without one."""
 
     def missed(self, images: Tensor) -> list[int]:
-        """In which of (B, 3, H, W) uint8 images it found no face, counted from 0."""
+        """Indices, from 0, of the (B, 3, H, W) uint8 images in which it finds no face."""
 
 
 class StageEncoder(Protocol):
@@ -73,12 +73,12 @@ class AttributeReader(Encoder, Protocol):
     """An encoder whose (B, K) output are attribute values in [0, 1], one column for each of `names`."""
 
     names: tuple[str, ...]
-    binary: tuple[bool, ...]  # for each of `names`: is it either present or absent, rather than a matter of degree?
+    binary: tuple[bool, ...]  # for each of `names`: whether it is present or absent, not a matter of degree
 
 
 @dataclass(frozen=True)
 class EncoderSuite:
-    """All networks that one scoring needs.
+    """All networks that a scoring needs.
 
     Attributes:
         name: of the suite.
@@ -90,7 +90,7 @@ class EncoderSuite:
         reader: predicts attribute values from an image; None where no such network exists.
         frechet_label, kernel_label: headings of the two distances; "FID" and "KID" mean Inception's features.
         image_size: height and width in pixels of the images that it takes; None for any size.
-        reference: gives its own reference images, (M, 3, H, W) uint8; None where it has none.
+        reference: returns its own reference images, (M, 3, H, W) uint8; None if it has none.
     """
 
     name: str

@@ -36,7 +36,7 @@ def suite(
         clip_model: as in `OpenClip`.
         vgg_layers: as in `Vgg19`; `GramLoss.layers` counts these.
     Raises:
-        UserError: as every `AssetEncoder`; a CLIP model or VGG layer is not known.
+        UserError: the errors of `AssetEncoder`; an unknown CLIP model or VGG layer.
     """
     return EncoderSuite(
         name="faces",

@@ -15,7 +15,7 @@ class Inception(AssetEncoder):
     """(B, 3, H, W) uint8 -> (B, 2048) float32, the pooled features of clean-fid's mode "clean".
 
     Each channel is resized to 299 by Pillow's antialiased bicubic filter in float, without rounding, and clamped to
-    [0, 255]; clean-fid's wrapper takes it to [-1, 1).
+    [0, 255]; clean-fid's wrapper maps it to [-1, 1).
     """
 
     asset = ASSET

@@ -13,7 +13,7 @@ CONTEXT_LENGTH = 48
 EMBEDDING = 64
 
 _tokenizer = SimpleTokenizer(context_length=CONTEXT_LENGTH)
-# The tokens of captions, out of CLIP's 49,408. Ascending: the model takes a text's largest token for its end.
+# The tokens of captions, out of CLIP's 49,408. Ascending: the model takes a text's largest token as its end.
 VOCABULARY = torch.cat([_tokenizer([text]) for text in (*TEMPLATES, *PHRASES, listed(PHRASES[:3]))]).unique()
 
 CLIP_CONFIG = {
@@ -44,5 +44,5 @@ def tokenize(texts: Sequence[str]) -> Tensor:
     known = torch.isin(tokens, VOCABULARY)
     if not known.all():
         text = texts[int((~known).any(dim=1).nonzero()[0])]
-        raise UserError(f"the embedded CLIP does not know every word of '{text}'; it knows those of its captions only")
+        raise UserError(f"the embedded CLIP does not know every word of '{text}'; use words of its captions only")
     return torch.searchsorted(VOCABULARY, tokens)

@@ -1,4 +1,4 @@
-"""Attribute network: its penultimate features serve Fréchet and kernel distances, its stages serve Gram matrices."""
+"""Attribute network: its penultimate features are for Fréchet and kernel distances, its stages for Gram matrices."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from procfaces.attributes import ATTRIBUTES
 from procfaces.networks.layers import conv_norm_act
 
-# The fields of Faces that the heads read: the eight attributes of Table 1, then others that can be seen.
+# The fields of Faces that the heads read: the eight attributes of Table 1, then other visible ones.
 READ: tuple[str, ...] = (
     *(attribute.field for attribute in ATTRIBUTES),
     "bangs", "hair_length", "tilt", "turn", "background_value", "light_x",

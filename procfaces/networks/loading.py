@@ -25,7 +25,7 @@ def build(name: str) -> nn.Module:
     Args:
         name: one of NAMES, or "coarse", the statistics that the U-Net is used with.
     """
-    module = "coarse_part" if name == "coarse" else name  # imported only now: diffusers and open_clip take seconds
+    module = "coarse_part" if name == "coarse" else name  # imported here: diffusers and open_clip take seconds
     network: nn.Module = import_module(f"procfaces.networks.{module}").build()
     return network
 
@@ -39,7 +39,7 @@ def load(name: str, folder: Path = WEIGHTS) -> Any:
     Returns:
         What the module of that name builds, hence `Any`.
     Raises:
-        UserError: the file is missing, or is not the one whose sha256 was recorded (truncated, altered).
+        UserError: the file is missing, or does not have the recorded sha256 (truncated, altered).
     """
     path = _verified(name, folder)
     network = build(name)
@@ -56,7 +56,7 @@ def save(name: str, state: Mapping[str, Tensor], folder: Path, metadata: Mapping
     """Write a network's state as fp16 to folder/NAME.safetensors and record its sha256.
 
     Args:
-        metadata: how the weights were made; kept in the file's header as JSON.
+        metadata: how the weights were made; stored in the file's header as JSON.
     """
     half = {key: (v.half() if v.is_floating_point() else v).contiguous() for key, v in sorted(state.items())}
     # One key only: safetensors does not keep the order of several, and the file's hash would vary.
@@ -69,7 +69,7 @@ def save(name: str, state: Mapping[str, Tensor], folder: Path, metadata: Mapping
 
 
 def _verified(name: str, folder: Path) -> Path:
-    """The path of a weights file, whose sha256 is the recorded one."""
+    """The path of a weights file, after verifying its sha256."""
     path = folder / f"{name}.safetensors"
     command = "procfaces.coarse" if name == "coarse" else f"procfaces.train {name} --export"
     fix = f"restore it with `git checkout -- {_shown(path)}` or make it again with `python -m {command}`"
@@ -100,5 +100,5 @@ def _index(folder: Path) -> dict[str, str]:
 
 
 def _shown(path: Path) -> str:
-    """The path as a user would type it: relative to the working directory if it lies below it."""
+    """The path as a user would type it: relative to the working directory if it is inside."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -17,10 +17,10 @@ from procfaces.training.measures import Measurement
 
 ROLES = {
     "unet": "diffusers `UNet2DModel` on Haar-transformed 64 px faces: a plain DDPM (linear betas, 1000 steps, EMA)",
-    "identity": "small ResNet, ArcFace additive angular margin plus a regression of the true geometry; (B, 128)",
-    "clip": "tiny `open_clip` model, contrastive on generated captions plus a regression of the true attributes",
+    "identity": "small ResNet with ArcFace's additive angular margin and a regression of the true geometry; (B, 128)",
+    "clip": "tiny `open_clip` model: contrastive on generated captions, plus a regression of the true attributes",
     "features": "small CNN trained on attributes; (B, 64) features for FD and KID, its stages for Gram (style loss)",
-    "coarse": "statistics that the U-Net is used with (see The coarse part)",
+    "coarse": "statistics that correct the coarse part of the U-Net's eps (see The coarse part)",
 }
 
 
@@ -64,12 +64,12 @@ def card(measurements: Sequence[Measurement], command: str) -> str:
 # Model card: the embedded networks
 
 Four networks for the domain `procfaces`, trained from fixed seeds on procedural faces only. Each replaces one of the
-paper's networks; their numbers are not comparable with numbers on photographs.
+paper's networks. Their numbers are not comparable with numbers on photographs.
 
 Written by `{command}`, which prints every measured number below. All are measured on the
-validation split: no network was trained on any of its identities or variants.
+validation split; no network was trained on any of its identities or variants.
 
-| network | what | parameters | file | sha256 |
+| network | description | parameters | file | sha256 |
 |---|---|---|---|---|
 {networks}
 {sum(sizes.values()):.1f} MB of fp16 safetensors in total; the limit is 25 MB.
@@ -79,7 +79,7 @@ validation split: no network was trained on any of its identities or variants.
 | network | command | steps | batch |
 |---|---|---|---|
 {runs}
-`coarse.safetensors`: `{_training("coarse")["command"]}`, computed in closed form from that many training faces.
+`coarse.safetensors`: `{_training("coarse")["command"]}`, computed in closed form from that number of training faces.
 
 ## Measurements
 
@@ -88,16 +88,16 @@ Command: `{command}`. n is the number of images.
 | network | measure | value | n | required | |
 |---|---|---|---|---|---|
 {rows}
-identity and clip also learn the true geometry or attributes, in addition to their own loss: these numbers show how well
-they read this domain, not what the margin or the contrastive loss would reach alone.
+identity and clip also learn the true geometry or attributes, in addition to their own loss. These numbers show how well
+they work on this domain, not what the margin loss or the contrastive loss would achieve alone.
 
-FD (procfaces) is the Fréchet distance on the penultimate layer of the features network, to the same number of images
-of the reference split. It is not comparable to FID values.
+FD (procfaces) is the Fréchet distance to the same number of images of the reference split, on the penultimate layer of
+the features network. It is not comparable with FID values.
 
-## Pictures
+## Samples
 
-Data | their reconstructions by inversion | unconditional DDIM samples from white noise | samples from the same noise
-with the coarse part that latents of faces have (see The coarse part):
+From left to right: data, their reconstructions by inversion, unconditional DDIM samples from white noise, and samples
+from the same noise with the coarse part of the latents of faces (see The coarse part):
 
 ![data, reconstructions, samples](samples.png)
 

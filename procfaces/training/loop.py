@@ -28,7 +28,7 @@ def train(
     Args:
         out: folder of the checkpoint, created if it does not exist.
         checkpoint_every: seconds between two checkpoints.
-        label: what the progress is called.
+        label: description of the progress bar.
     Returns:
         The module with averaged weights, in training mode.
     Raises:

@@ -1,4 +1,4 @@
-"""The evaluations of the four embedded networks, each on the validation split: no network was trained on any of it."""
+"""Evaluations of the four embedded networks on the validation split, on which no network was trained."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Measurement:
 
     Attributes:
         n: how many images it was measured on.
-        at_least: the value that is required; None if none is.
+        at_least: the required value; None if there is none.
     """
 
     network: str
@@ -58,7 +58,7 @@ class Size:
     Attributes:
         faces: single faces, for attributes.
         identities, variants: for the verification of identity.
-        generated: reconstructions and samples; the Fréchet distances compare as many.
+        generated: reconstructions and samples; also the reference images of the Fréchet distances.
         round_trip: how many of the reconstructions the PSNR is measured on.
     """
 

@@ -145,7 +145,7 @@ def clip_loss(module: CaptionedFaces, data: Pool, index: Tensor, generator: torc
 
 
 def _bfloat16() -> torch.autocast:
-    """Forward passes run in bfloat16 with AVX-512, where it halves a step; elsewhere it would take ten times longer."""
+    """bfloat16 forward passes with AVX-512, where that halves a step; elsewhere it would take ten times longer."""
     return torch.autocast("cpu", torch.bfloat16, enabled=torch.backends.cpu.get_cpu_capability() == "AVX512")
 
 

@@ -169,7 +169,7 @@ def test_the_last_line_of_a_submitted_job_is_passed_on():
     assert explain(UncompletedJobError(message.replace("error: no such blend", "Killed"))) is None
 
 
-def test_slurm_is_asked_for_what_the_configuration_says(tmp_path):
+def test_slurm_gets_what_the_configuration_says(tmp_path):
     """By the script that reaches sbatch, which refuses it here."""
     for name, script in {"srun": "exit 1", "sbatch": f'cp "$1" {tmp_path / "script"}; exit 1'}.items():
         program = tmp_path / "bin" / name

@@ -266,7 +266,7 @@ def test_celebahq_has_the_papers_size_unless_overridden() -> None:
     assert composed(["profile=celebahq", "backbone=procfaces"]).requires.get("backbone") is None
 
 
-def test_keys_without_a_default_are_asked_for() -> None:
+def test_keys_without_a_default_must_be_given() -> None:
     with pytest.raises(UserError, match=r"data\.path must be given: add data\.path=\.\.\."):
         require_given(composed(["profile=folder"]))
     with pytest.raises(UserError, match=r"backbone\.network and backbone\.path and data\.path must be given"):

@@ -109,7 +109,7 @@ def write_record(results: Path, stem: str, cells: dict[str, list[Cell]]) -> Reco
 
 
 def same_picture(uri: str, path: Path) -> bool:
-    """Does a data URI show what a file shows, as far as an eye can see?"""
+    """Whether a data URI shows the picture of a file, without visible differences."""
     content = io.BytesIO(base64.b64decode(uri.partition(",")[2]))
     shown, file = (np.asarray(Image.open(source).convert("RGB"), dtype=float) for source in (content, path))
     return shown.shape == file.shape and float(np.abs(shown - file).max()) < 8

@@ -223,7 +223,7 @@ def test_grid_shows_every_pixel_enlarged_by_a_whole_factor(tmp_path):
         assert any((picture[y : y + 128, x : x + 128] == large).all() for y, x in corners)
 
 
-def test_records_are_read_in_the_papers_order_and_other_files_passed_over(record, tmp_path):
+def test_records_are_read_in_the_papers_order_and_other_files_ignored(record, tmp_path):
     for name in ("mine", "omega", "table2"):
         replace(record, experiment=name, stem=name).write(tmp_path / "results")
     (tmp_path / "results/other.json").write_text('["not a record"]')

@@ -1,4 +1,4 @@
-"""What a user can get wrong on the command line: one clear line, exit code 2, nothing half written."""
+"""Mistakes of a user on the command line: one clear line, exit code 2, nothing half written."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ ERRORS = {
     "too few pairs": (["scale.pairs=10"], "needs at least 65 pairs (scale.pairs), got 10"),
     "too many pairs": (["scale.pairs=6000"], "scale.pairs is 6000; the embedded domain has 5000 pairs"),
     "one step": (["scale.steps=1"], "scale.steps must be in [2, 1000], got 1"),
-    "absent device": (["device=cuda:7"], "device cuda:7 is not there"),
+    "absent device": (["device=cuda:7"], "device cuda:7 is not available"),
     "negative tau": (["scoring.tau=-1"], "tau must be 0 or more, got -1"),
     "Gram layer that is not there": (["scoring.gram.layers=[9]"], "the encoder has stages 0 to"),
     "few resamples": (["scoring.resamples=5"], "resamples must be 100 or more for a 95 % interval, got 5"),

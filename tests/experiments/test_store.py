@@ -136,7 +136,7 @@ def test_latent_cache_computes_once(tmp_path, backbone, pixels, monkeypatch):
     assert torch.equal(filled(tmp_path, backbone, pixels).latents(pixels), cache.latents(pixels))
 
 
-def test_latent_cache_heals_damaged_entries(tmp_path, backbone, pixels):
+def test_latent_cache_recomputes_damaged_entries(tmp_path, backbone, pixels):
     before = filled(tmp_path, backbone, pixels).latents(pixels)
     for path in tmp_path.glob("*/*.safetensors"):
         path.write_bytes(path.read_bytes()[:-10])

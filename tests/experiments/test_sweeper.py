@@ -1,6 +1,6 @@
 """What `python run.py experiment=gamma` sweeps, and how the command line changes it.
 
-Hydra's own sweeper does this: what the command line says of a key takes the place of `hydra.sweeper.params`.
+Hydra's own sweeper does this: a key on the command line replaces its entry in `hydra.sweeper.params`.
 """
 
 import pytest

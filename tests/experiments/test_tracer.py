@@ -51,7 +51,7 @@ def test_the_matching_skip_is_concatenated_with_h(backbone, images):
     assert torch.equal(met[0], torch.cat([features.h, features.skips[-1]], dim=1))
 
 
-def test_mixture_gives_back_what_was_mixed():
+def test_mixture_recovers_what_was_mixed():
     generator = torch.Generator().manual_seed(0)
     original, content = torch.randn(5, 3, 2, 2, generator=generator), 7 * torch.randn(5, 3, 2, 2, generator=generator)
     content_scaled = content * (original.flatten(1).norm(dim=1) / content.flatten(1).norm(dim=1))[:, None, None, None]

@@ -63,7 +63,7 @@ def values(findings: Findings) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=table.columns).set_index("row")
 
 
-def test_pairs_of_several_seeds_are_numbered_on(store):
+def test_pairs_are_numbered_across_seeds(store):
     row = make_row(store, "plain", {"h": lambda t, seed: t + seed}, seeds=2)
     t, (h,) = by_timestep(row, "h")
     assert t == list(T)

@@ -1,4 +1,4 @@
-"""Weights & Biases: what runs and the workspace are given, with a fake of wandb's API; and wandb itself, offline."""
+"""Weights & Biases: the content of runs and workspace, with a fake of wandb's API; and wandb itself, offline."""
 
 import json
 import select
@@ -173,8 +173,8 @@ def test_a_refused_run_is_one_line_and_can_be_sent_again(store, rows, runs, monk
     assert "gamma=0.5" in runs
 
 
-def test_logged_out_nothing_is_asked_and_nothing_sent(store, rows, logged_out, capfd, monkeypatch):
-    """wandb itself: runs are written below the store; disabled, none is, nor noted as logged."""
+def test_logged_out_it_does_not_prompt_or_send(store, rows, logged_out, capfd, monkeypatch):
+    """With wandb itself: runs are written in the store; if it is disabled, none is written or listed as logged."""
     monkeypatch.setattr("builtins.input", lambda *prompt: pytest.fail("asked"))
     with monkeypatch.context() as disabled:
         disabled.setenv("WANDB_MODE", "disabled")

@@ -57,7 +57,7 @@ def test_fit_sets_mean_and_covariance(coarse, images, basis):
 
 
 @pytest.mark.parametrize("a_t", [0.01, 0.3, 0.95])
-def test_the_coarse_part_moves_towards_the_expectation_of_a_gaussian(coarse, images, basis, a_t):
+def test_the_coarse_part_moves_toward_the_expectation_of_a_gaussian(coarse, images, basis, a_t):
     x_t, eps = a_t**0.5 * images[:8] + (1 - a_t) ** 0.5 * noise(8, 2), noise(8, 3)
     coefficients = images.flatten(1) @ basis.T
     covariance = a_t * torch.cov(coefficients.T) + (1 - a_t) * torch.eye(DIMENSION)

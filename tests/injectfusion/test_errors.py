@@ -1,4 +1,4 @@
-"""How every program ends on an error."""
+"""How every program exits on an error."""
 
 import errno
 
@@ -18,7 +18,7 @@ def test_an_error_that_the_user_can_fix_is_its_line_and_code_2(capsys):
     wrapped = RuntimeError("Error in call to target")
     wrapped.__cause__ = UserError("no such file")
     assert ends(wrapped, capsys) == (2, "error: no such file\n")
-    line = "error: No space left on device: outputs/x; free it or choose another folder\n"
+    line = "error: No space left on device: outputs/x; free space or choose another folder\n"
     assert ends(OSError(errno.ENOSPC, "No space left on device", "outputs/x"), capsys) == (2, line)
 
 

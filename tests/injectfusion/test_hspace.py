@@ -100,7 +100,7 @@ def test_gamma_schedules_have_the_same_total_and_stay_in_range(name, gamma):
 
 
 def test_cumulative_share_is_repeated_lerp():
-    """Equation (13): n blends towards the same content leave (1 - gamma)^n of the original."""
+    """Equation (13): n blends toward the same content leave (1 - gamma)^n of the original."""
     h, content = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
     for _ in range(7):
         h = lerp(h, content, 0.2)

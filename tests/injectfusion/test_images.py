@@ -1,4 +1,4 @@
-"""Reading images from folders, and everything that can be wrong there."""
+"""Reading images from folders, and all errors."""
 
 import struct
 import zlib
@@ -52,7 +52,7 @@ def test_gray_palette_and_opaque_alpha_become_rgb(tmp_path: Path) -> None:
     assert np.array_equal(images["opaque"].permute(1, 2, 0).numpy(), np.array(picture()))
 
 
-def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+def test_exif_orientation_is_honored(tmp_path: Path) -> None:
     image = picture(width=6, height=4)
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to see it upright

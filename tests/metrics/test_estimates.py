@@ -109,7 +109,7 @@ def test_not_finite_numbers_no_pairs_and_wrong_settings_are_refused() -> None:
         B.mean(np.array([1.0, np.nan]), "ID")
     with pytest.raises(UserError, match="not finite"):
         B.statistics(lambda counts: counts[:, :1] / 0, 3)
-    with pytest.raises(UserError, match="ID over no pairs"):
+    with pytest.raises(UserError, match="ID over no pairs cannot"):
         B.mean(np.array([]), "ID")
     with pytest.raises(UserError, match="resamples must be 100 or more"):
         Bootstrap(99)

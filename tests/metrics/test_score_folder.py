@@ -128,7 +128,7 @@ def test_encoders_that_are_refused(there: Path) -> None:
         (lambda root: None, ("--out", "missing/score.json"), "its folder is missing"),
         (lambda root: None, ("--out", "score.txt"), "must end in .json or .csv"),
         (lambda root: None, ("--gram-layers", "9"), "stages 0 to 3"),
-        (lambda root: None, ("--device", "cuda:99"), "device cuda:99 is not there"),
+        (lambda root: None, ("--device", "cuda:99"), "device cuda:99 is not available"),
         (lambda root: None, ("--encoders", "faces"), "missing: assets"),
     ],
 )

@@ -15,8 +15,8 @@ class Findings:
     """What an analysis adds to an experiment's result.
 
     Attributes:
-        figures: by short name, which ends the names of their files.
-        verdicts: what the paper says, judged.
+        figures: by short name, the last part of their file names.
+        verdicts: on the paper's claims.
     """
 
     tables: list[Table]
@@ -28,11 +28,11 @@ class Analysis(ABC):
     """An analysis.
 
     Attributes:
-        traced: does it need the norms of h at every step (`experiments.engine.traces`)?
+        traced: whether it needs the norms of h at every step (`experiments.engine.traces`).
     """
 
     traced: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, rows: Sequence[Row]) -> Findings:
-        """Analyze the rows of an experiment. Raises UserError where they do not have what it needs."""
+        """Analyze the rows of an experiment. UserError: the rows do not contain what it needs."""

@@ -14,15 +14,15 @@ from metrics.origins import SOURCES, Source, agreements
 _LABELS: dict[Source, str] = {"truth": "truth", "clip": "CLIP (14)"}
 _CAPTION = (
     "How often each attribute comes from the content, over the pairs that differ in it, with 95 % intervals; "
-    "crosses are the answers of the paper's user study on photographs (Table 1)."
+    "crosses show the answers of the paper's user study on photographs (Table 1)."
 )
 
 
 class Attributes(Analysis):
     """A table, a figure and verdicts of the shares from the content, for every generated row.
 
-    An attribute that the paper's users saw come from the content in more than half of the answers is expected to do
-    so here; it holds where the whole interval lies on that side. Judged by the truth where the domain knows it.
+    An attribute that comes from the content in more than half of the paper's users' answers is expected to do so here;
+    this holds if the whole interval lies on that side. Judged by the truth where the domain knows it.
     """
 
     def __call__(self, rows: Sequence[Row]) -> Findings:

@@ -1,4 +1,4 @@
-"""Fig. 5: are the norms of the bottleneck and of its skip connection correlated, and what does a blend change?"""
+"""Fig. 5: the correlation between the norms of the bottleneck and its skip connection, and how blends change it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from metrics.estimates import Curve, Estimate, Outcome
 _SOURCE = "section 3.2, Fig. 5b"
 _LEVEL, _NEAR_T, _NEAR_ZERO = 0.3, 900, 0.1
 _CAPTION = (
-    "Correlation (5) between the norm of the bottleneck that the decoder sees and the norm of its matching skip "
+    "Correlation (5) between the norm of the bottleneck that the decoder receives and the norm of its matching skip "
     "connection, with 95 % bootstrap bands over pairs; edited rows end at t_edit. Dotted: correlation (6), with the "
-    "skips of other samples. By the arithmetic of z-scores it is -r/(N - 1), whatever the network does."
+    "skip connections of other samples. By the arithmetic of z-scores, it is -r/(N - 1) for any network."
 )
 
 
@@ -44,7 +44,7 @@ class Correlation(Analysis):
 
 @dataclass(frozen=True)
 class _Correlated:
-    """A row, measured at S timesteps t from T down."""
+    """Measurements of a row at S timesteps t, from T down."""
 
     t: list[int]
     same: Curve  # (5), between the norms of the same sample, at each t
@@ -75,7 +75,7 @@ def _verdicts(plain: _Correlated, edited: dict[str, _Correlated]) -> list[Verdic
     ]
 
     def distance(row: _Correlated) -> Estimate:
-        """How far from plain h, over the timesteps that are edited."""
+        """Distance from plain h, over the edited timesteps."""
         return abs((row.same - plain.same.where([t in row.t for t in plain.t])).mean())
 
     if {"replace", "slerp"} <= edited.keys():
@@ -90,7 +90,7 @@ def _verdicts(plain: _Correlated, edited: dict[str, _Correlated]) -> list[Verdic
 
 def _table(found: dict[str, _Correlated]) -> Table:
     return Table.of(
-        "Correlation of the norms of h and its skip",
+        "Correlation of the norms of h and its skip connection",
         [
             {
                 "row": name,

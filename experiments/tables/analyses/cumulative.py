@@ -17,9 +17,9 @@ from metrics.estimates import Curve
 
 _SOURCE, _CLAIM = "E.2, equation (13)", "the share of content rises with each injection"
 _CAPTION = (
-    "Share of content in the network's own bottleneck after n injections: solid, measured by projection on h(o) and "
-    "h(c), with 95 % bootstrap bands over pairs; dotted, by (13), which assumes that nothing is lost between steps and "
-    "that h(o) and h(c) are nearly parallel."
+    "Share of content in the network's own bottleneck after n injections. Solid: measured by projection on h(o) and "
+    "h(c), with 95 % bootstrap bands over pairs. Dotted: predicted by (13), which assumes that nothing is lost between "
+    "steps and that h(o) and h(c) are nearly parallel."
 )
 
 
@@ -44,7 +44,7 @@ class Cumulative(Analysis):
 
 @dataclass(frozen=True)
 class _Accumulated:
-    """A row, measured."""
+    """Measurements of a row."""
 
     n: list[int]  # numbers of injections, 0, 1, ...
     own: Curve  # share of content in the network's own h, after n injections and before the next
@@ -63,7 +63,7 @@ def _measure(row: Row) -> _Accumulated:
 def _share(row: Row, frame: pd.DataFrame, suffix: str) -> tuple[list[int], Curve]:
     """Numbers of injections, and the share of content at each."""
     a, b = (measured(row, frame.pivot(index="pair", columns="n", values=f"{name}{suffix}")) for name in ("a", "b"))
-    # A ratio of means: single pairs with a + b near 0 do not rule it.
+    # A ratio of means: single pairs with a + b near 0 do not dominate it.
     return sorted(frame["n"].unique().tolist()), row.bootstrap.curve(b) / row.bootstrap.curve(a + b)
 
 

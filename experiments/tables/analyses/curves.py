@@ -22,7 +22,7 @@ def by_timestep(row: Row, *columns: str) -> tuple[list[int], list[np.ndarray]]:
 
 
 def measured(row: Row, frame: pd.DataFrame) -> np.ndarray:
-    """The values of a frame. Raises UserError where one is missing or not finite, as for a row that injects nothing."""
+    """The values of a frame. UserError: one is missing or not finite, as for a row that injects nothing."""
     values = np.ascontiguousarray(frame)
     if frame.empty or not np.isfinite(values).all():
         raise UserError(f"row {row.name}: not every pair has finite traces; it must inject, and from other images")

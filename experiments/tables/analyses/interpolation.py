@@ -1,4 +1,4 @@
-"""Appendix E.1, Fig. S6 to S8: what an interpolation does to the norm of h, and which artifacts follow from it."""
+"""Appendix E.1, Fig. S6 to S8: how interpolation changes the norm of h, and which artifacts follow from it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ _NORMS = (
     "bootstrap bands."
 )
 _ARTIFACTS = (
-    "Artifacts of each pair (values of 0 or 255, beyond those of its reconstruction) against the ratio of its norms, "
-    "mean over the edited timesteps (Fig. S6). Above each panel: the rank correlation ρ of the artifacts with how far "
-    "the norms differ, |log ratio|, with its 95 % bootstrap interval."
+    "Artifacts of each pair (share of values 0 or 255, minus that of its reconstruction) over the ratio of its norms, "
+    "averaged over the edited timesteps (Fig. S6). Above each panel: the rank correlation ρ between the artifacts and "
+    "|log ratio|, which measures how far the norms differ, with its 95 % bootstrap interval."
 )
 
 
@@ -51,7 +51,7 @@ class Interpolation(Analysis):
 
 @dataclass(frozen=True)
 class _Blended:
-    """A row with N pairs, measured at the edited timesteps t."""
+    """Measurements of a row with N pairs, at the edited timesteps t."""
 
     t: list[int]
     original: Curve  # mean norm of h(o) at each t
@@ -89,7 +89,7 @@ def _saturated(row: Row) -> np.ndarray:
 
 
 def _rank_correlation(row: Row, first: np.ndarray, second: np.ndarray) -> Estimate:
-    """Spearman's, with the ranks among all pairs on every resample; 0 where one of the two does not vary."""
+    """Spearman's, with the ranks among all pairs in every resample; 0 if one of the two does not vary."""
     ranks = [torch.tensor(pd.Series(values).rank().to_numpy()[:, None]) for values in (first, second)]
 
     def correlation(counts: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Fig. 12 and S1: does content that is injected inside a box of the bottleneck change the picture there?"""
+"""Fig. 12 and S1: whether content that is injected inside a box of the bottleneck changes the picture there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from metrics.estimates import Estimate
 _BATCH = 64  # pairs in memory at a time
 _SOURCE = "Fig. 12"
 _CAPTION = (
-    "Mean absolute difference to the reconstruction per pixel, inside and outside of the box where content is "
-    f"injected, with 95 % intervals. The paper ({_SOURCE}): content appears where the mask is."
+    "Mean absolute difference from the reconstruction per pixel, inside and outside the box where content is "
+    f"injected, with 95 % intervals. In the paper ({_SOURCE}), content appears inside the box."
 )
-_MAPS = "Where the picture changes, mean over pairs, one scale for all; the frame is the box where content is injected."
+_MAPS = "Where the image changes, averaged over pairs, with one scale for all rows; the frame is the injection box."
 
 Box = tuple[float, float, float, float]  # top, bottom, left, right as fractions of the picture
 _EVERYWHERE: Box = (0, 1, 0, 1)
 
 
 class Local(Analysis):
-    """What changed inside and outside of each row's box, compared with the reconstruction.
+    """The change inside and outside of each row's box, compared with the reconstruction.
 
-    A box holds where the change per pixel is larger inside than outside. As a face changes more than its background
+    The claim holds if the change per pixel is larger inside than outside. As a face changes more than its background
     wherever content is injected, each box is also compared with the row that injects everywhere, if there is one: a
     larger share of the change must be inside than there.
     """
@@ -46,7 +46,7 @@ class Local(Analysis):
 
 @dataclass(frozen=True)
 class _Change:
-    """What the box of one row did. A change is the mean absolute difference to the reconstruction, in 1/255."""
+    """The change by a row's box. A change is the mean absolute difference to the reconstruction, in 1/255."""
 
     row: str  # its name
     box: Box | None  # None for the whole face
@@ -94,7 +94,7 @@ def _difference(row: Row, plain: Row, masks: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         masks: (K, H, W) float64.
     Returns:
-        (N, K) what is inside each mask, as its part of the mean over all pixels; and (H, W) mean over pairs.
+        (N, K) the part of the mean over all pixels that is inside each mask; and (H, W) mean over pairs.
     """
     parts, summed = [], torch.zeros(masks.shape[1:], dtype=torch.float64)
     for cell, reconstructed in zip(row.cells, plain.cells, strict=True):
