@@ -24,7 +24,7 @@ class Method:
     Attributes:
         blend: how h(o) and h(c) mix: a name of `hspace.BLENDS`; the dotted path of a function
             `(h_original, h_content, gamma) -> h`; a mapping of such a path (`_target_`) and keyword arguments; or the
-            function itself, without identity and label. None leaves h unchanged: plain generation, the
+            function itself, without identity or label. None leaves h unchanged: plain generation, the
             reconstruction row of Table 2.
         gamma: content injection ratio, in [0, 1].
         gamma_schedule: gamma over the editing interval (appendix G), a name of `hspace.GAMMA_SCHEDULES`.

@@ -46,7 +46,7 @@ def fetch(asset: Asset, folder: Path, report: Report) -> None:
         verified(asset, folder)
     except UserError as error:
         path.unlink()
-        raise UserError(f"{asset.url} gives another file than expected, which was not kept: {error}") from None
+        raise UserError(f"{asset.url} sends another file than expected, which was not kept: {error}") from None
 
 
 def fetch_hub(name: str, key: str, report: Report) -> None:

@@ -3,7 +3,7 @@
 Each configuration file declares its own needs as a list under `requires.GROUP`:
 
     NAME                one of experiments.assets.catalogue.ASSETS
-    {images: PATH}      a folder of images, which `GROUP` opens; source, licence, megabytes and step are optional
+    {images: PATH}      a folder of images, which `GROUP` opens; source, license, megabytes and step are optional
     {file: PATH}        a file of the user
     {hub: ID}           a diffusers U-Net on the Hugging Face hub, or a folder
 """
@@ -43,7 +43,7 @@ class Requirement:
 
     name: str
     source: str  # text for readers, "" for the user's own files
-    licence: str  # as its source states it, "" for the user's own files
+    license: str  # as its source states it, "" for the user's own files
     megabytes: int | None  # approximately; None if unknown
     where: Path
     state: State  # whether it is present and correct
@@ -84,15 +84,15 @@ def survey(config: DictConfig) -> list[Requirement]:
 
 def show(requirements: Sequence[Requirement], console: Console) -> None:
     """Print the requirements as a table, and what has to be done by hand."""
-    caption = "Sizes are approximate; licences are quoted from the sources, not verified."
+    caption = "Sizes are approximate; licenses are quoted from the sources, not verified."
     table = Table(title="Required files", caption=caption, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("file", overflow="fold")
     table.add_column("MB", justify="right", no_wrap=True)
-    table.add_column("licence", overflow="fold")
+    table.add_column("license", overflow="fold")
     table.add_column("state", no_wrap=True)
     for item in requirements:
         size = "" if item.megabytes is None else f"{item.megabytes:,}"
-        table.add_row(escape(str(item.where)), size, item.licence, f"[{_COLORS[item.state]}]{item.state}")
+        table.add_row(escape(str(item.where)), size, item.license, f"[{_COLORS[item.state]}]{item.state}")
     console.print(table)
     for item in requirements:
         if item.step:
@@ -120,7 +120,7 @@ def _requirement(need: str | Mapping[str, Any], config: DictConfig, group: str) 
 
 def _asset(asset: Asset, folder: Path) -> Requirement:
     path = folder / asset.file
-    item = partial(Requirement, asset.file, asset.source, asset.licence, asset.megabytes, path)
+    item = partial(Requirement, asset.file, asset.source, asset.license, asset.megabytes, path)
     if path.is_file():
         return _checked(item, partial(verified, asset, folder))
     if asset.url is not None:
@@ -130,7 +130,7 @@ def _asset(asset: Asset, folder: Path) -> Requirement:
 
 def _images(need: Mapping[str, Any], domain: DictConfig) -> Requirement:
     path = Path(need["images"])
-    about = need.get("source", ""), need.get("licence", ""), need.get("megabytes")
+    about = need.get("source", ""), need.get("license", ""), need.get("megabytes")
     item = partial(Requirement, path.name, *about, path)
     return _checked(item, partial(instantiate, domain)) if path.exists() else item("missing", need["step"])
 

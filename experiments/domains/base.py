@@ -42,7 +42,7 @@ class Domain(Protocol):
     def reference(self, n: int, batch: int) -> Iterable[Tensor]:
         """n images that are in no pair: (B, 3, H, W) uint8, `batch` at a time and fewer at the end.
 
-        UserError: there are fewer.
+        UserError: there are fewer reference images.
         """
         ...
 

@@ -1,1 +1,1 @@
-"""Errors, files, images, devices, checkpoints, assets, progress: shared by all packages, imports none of them."""
+"""Errors, files, images, devices, checkpoints, assets, progress: used by all packages, importing none of them."""

@@ -21,7 +21,7 @@ class Asset:
     Attributes:
         file: its name in the assets folder.
         source: where it comes from, as text for readers.
-        licence: as its source states it.
+        license: as its source states it.
         megabytes: its approximate size.
         url: where it can be downloaded from; None if it must be downloaded by hand.
         manual: how to download it by hand; empty if a url is given.
@@ -30,7 +30,7 @@ class Asset:
 
     file: str
     source: str
-    licence: str
+    license: str
     megabytes: int
     url: str | None = None
     manual: str = ""

@@ -112,7 +112,7 @@ def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) 
 
 def test_a_file_of_another_hash_than_published_is_not_kept(server: Server, tmp_path: Path) -> None:
     asset = Asset("file.bin", "somewhere", "MIT", 1, server.url, sha256=hashlib.sha256(b"other").hexdigest())
-    with pytest.raises(UserError, match=r"gives another file than expected, .*somewhere publishes"):
+    with pytest.raises(UserError, match=r"sends another file than expected, .*somewhere publishes"):
         fetch(asset, tmp_path, quiet)
     assert not list(tmp_path.iterdir())
 
@@ -124,7 +124,7 @@ def test_the_first_hash_is_recorded_and_another_refused(server: Server, tmp_path
     fetch(asset, tmp_path, quiet)
     (tmp_path / "file.bin").unlink()
     server.content = CONTENT[::-1]
-    with pytest.raises(UserError, match=rf"gives another file than expected, .*{LOCK} recorded"):
+    with pytest.raises(UserError, match=rf"sends another file than expected, .*{LOCK} recorded"):
         fetch(asset, tmp_path, quiet)
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 

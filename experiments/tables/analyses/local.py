@@ -46,7 +46,7 @@ class Local(Analysis):
 
 @dataclass(frozen=True)
 class _Change:
-    """The change by a row's box. A change is the mean absolute difference to the reconstruction, in 1/255."""
+    """The change by a row's box. A change is the mean absolute difference from the reconstruction, in 1/255."""
 
     row: str  # its name
     box: Box | None  # None for the whole face
@@ -89,7 +89,7 @@ def _measure(plain: Row, rows: Sequence[Row]) -> list[_Change]:
 
 
 def _difference(row: Row, plain: Row, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Absolute difference of a row's results to the reconstruction, in 1/255, mean over channels.
+    """Absolute difference of a row's results from the reconstruction, in 1/255, mean over channels.
 
     Args:
         masks: (K, H, W) float64.
