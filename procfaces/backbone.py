@@ -3,7 +3,7 @@
 from injectfusion.backbones.unet import UNetBackbone
 from injectfusion.schedule import linear_alpha_cumprod
 from procfaces.networks import load
-from procfaces.networks.unet import SCHEDULE_SIZE
+from procfaces.networks.face_unet import SCHEDULE_SIZE
 
 
 def load_backbone() -> UNetBackbone:

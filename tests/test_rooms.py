@@ -20,8 +20,8 @@ APART = {
 }  # fmt: skip
 FILES = [ROOT / "run.py", *(path for room in ROOMS if "." not in room for path in (ROOT / room).rglob("*.py"))]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
-# Names that several rooms use for the same subject.
-SHARED = {"__init__.py", "base.py", "attributes.py", "correlation.py", "identity.py", "loading.py", "unet.py"}
+# Names that may occur in several rooms: base.py holds what the other files of a room have in common.
+SHARED = {"__init__.py", "base.py"}
 
 
 def room_of(module: str) -> str:

@@ -15,7 +15,7 @@ from injectfusion.core.files import require_writable
 from injectfusion.method import Method
 from injectfusion.schedule import timesteps
 
-Settings = dict[str, Any]  # a composed configuration with its interpolations resolved
+Configuration = dict[str, Any]  # a composed configuration with its interpolations resolved
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class Plan:
     traced: bool
 
 
-def resolved(config: DictConfig, seed: int | None = None) -> Settings:
+def resolved(config: DictConfig, seed: int | None = None) -> Configuration:
     """A composed configuration with its interpolations resolved, for another seed if one is given."""
     if seed is not None:
         config = OmegaConf.merge(config, {"seed": seed})  # type: ignore[assignment]
-    settings: Settings = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    settings: Configuration = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     return settings
 
 
-def plan(settings: Settings) -> Plan:
+def plan(settings: Configuration) -> Plan:
     """The plan of a configuration.
 
     UserError: a value out of its range, an unknown key of a row, an unknown floor, a folder that cannot be written.
@@ -64,7 +64,7 @@ def plan(settings: Settings) -> Plan:
     return Plan(rows, traced=any(analysis.traced for analysis in analyses))
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: Configuration) -> None:
     for key in ("scale.pairs", "scale.steps", "scale.reference", "batch_size", "seeds"):
         group, _, name = key.rpartition(".")
         value = (settings[group] if group else settings)[name]

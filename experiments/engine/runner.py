@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiments.assets.requirements import require, require_given
 from experiments.engine.conclude import conclude
-from experiments.engine.plan import Plan, PlannedRow, Settings, plan, resolved
+from experiments.engine.plan import Configuration, Plan, PlannedRow, plan, resolved
 from experiments.engine.sweep import hand_over, in_multirun
 from experiments.engine.workspace import Workspace, open_workspace
 from experiments.outlets.tracker import Tracker
@@ -48,7 +48,7 @@ def run(config: DictConfig) -> None:
         conclude(Result(settings, rows, overrides), tracker, console)
 
 
-def _require_different_pairs(repetitions: list[Settings]) -> None:
+def _require_different_pairs(repetitions: list[Configuration]) -> None:
     """Refuse repetitions if the seed does not determine the pairs."""
     if len(repetitions) == 1:
         return
@@ -60,7 +60,7 @@ def _require_different_pairs(repetitions: list[Settings]) -> None:
         )
 
 
-def _completed(settings: Settings, planned: Plan, device: str, console: Console) -> dict[str, Cell]:
+def _completed(settings: Configuration, planned: Plan, device: str, console: Console) -> dict[str, Cell]:
     """Every row's complete cell for one seed."""
     workspace = open_workspace(settings, device)
     with console.status("reading images and networks"):

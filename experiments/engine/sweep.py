@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from experiments.command_line import explain
-from experiments.engine.plan import Settings
+from experiments.engine.plan import Configuration
 from experiments.store.cell import Store
 from experiments.tables.rows import Row
 from injectfusion.core.errors import one_line_errors
@@ -27,7 +27,7 @@ def in_multirun() -> bool:
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def hand_over(settings: Settings, rows: Sequence[Row]) -> None:
+def hand_over(settings: Configuration, rows: Sequence[Row]) -> None:
     """Leave a job's finished rows for the end of the multirun. By file, as jobs may run in other processes."""
     hydra = HydraConfig.get()
     cells = {row.name: [cell.name for cell in row.cells] for row in rows}

@@ -15,7 +15,7 @@ from experiments.domains.base import Domain
 from experiments.domains.replaced import ReplacedSides
 from experiments.engine.generation import Generation, PairImages
 from experiments.engine.latents import LatentCache
-from experiments.engine.plan import PlannedRow, Settings
+from experiments.engine.plan import Configuration, PlannedRow
 from experiments.store.cell import Cell, Specification, Store
 from injectfusion.backbones.base import Backbone
 from injectfusion.core.files import digest, lock, read_tensors, write_tensors
@@ -29,11 +29,11 @@ from metrics.scoring import Score, Targets, declare, prepare, score
 from metrics.scoring import Settings as Scoring
 
 _CELL_VERSION = 3  # raised whenever the same specification would give other numbers
-# Settings that determine which cells exist and where their tables go, but nothing that cells share.
+# Configuration that determine which cells exist and where their tables go, but nothing that cells share.
 _NOT_SHARED = ("experiment", "method", "results", "tracker", "seeds", "device")
 
 
-def open_workspace(settings: Settings, device: str) -> Workspace:
+def open_workspace(settings: Configuration, device: str) -> Workspace:
     """The workspace of a configuration. The jobs of a sweep, which differ in the method alone, share one.
 
     A workspace sees only the settings that its users have in common, so that it cannot be stale.
@@ -57,7 +57,7 @@ class Workspace:
         UserError: fewer pairs or reference images than the metrics need; the errors of domain and encoders.
     """
 
-    def __init__(self, settings: Settings, device: str) -> None:
+    def __init__(self, settings: Configuration, device: str) -> None:
         self._settings = settings
         self._scale = settings["scale"]
         self._device = device

@@ -4,6 +4,6 @@ Importing this package imports neither diffusers nor open_clip.
 """
 
 from procfaces.networks.features import READ
-from procfaces.networks.loading import NAMES, WEIGHTS, load, weights_sha256
+from procfaces.networks.shipped import NAMES, WEIGHTS, load, weights_sha256
 
 __all__ = ["NAMES", "READ", "WEIGHTS", "load", "weights_sha256"]

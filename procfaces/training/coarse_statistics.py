@@ -6,7 +6,7 @@ from injectfusion.backbones.haar import haar
 from injectfusion.core.errors import UserError
 from injectfusion.core.images import to_model
 from procfaces.networks import coarse_part
-from procfaces.networks.loading import save
+from procfaces.networks.shipped import save
 from procfaces.training.pool import pool
 
 FACES = 10_000

@@ -13,7 +13,7 @@ from torch import nn
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import write_atomic
 from injectfusion.core.progress import Progress
-from procfaces.networks.loading import save
+from procfaces.networks.shipped import save
 from procfaces.training.pool import pool
 from procfaces.training.recipes import Recipe
 

@@ -16,7 +16,7 @@ from injectfusion.core.images import to_model
 from injectfusion.schedule import TRAIN_STEPS, linear_alpha_cumprod
 from procfaces.attributes import ATTRIBUTES, BINARY, GEOMETRY
 from procfaces.captions import captions
-from procfaces.networks import READ, clip, features, identity, unet
+from procfaces.networks import READ, clip, face_unet, features, identity_network
 from procfaces.training.pool import Pool
 
 # (module, pool, (B,) indices into the pool, generator) -> scalar. Any: each takes its own class of module.
@@ -49,7 +49,7 @@ class Recipe:
     shipped: str = ""
 
 
-_ALPHA_CUMPROD = linear_alpha_cumprod(unet.SCHEDULE_SIZE)
+_ALPHA_CUMPROD = linear_alpha_cumprod(face_unet.SCHEDULE_SIZE)
 
 
 def unet_loss(module: UNet2DModel, data: Pool, index: Tensor, generator: torch.Generator) -> Tensor:
@@ -89,8 +89,8 @@ class ArcFace(nn.Module):
         super().__init__()
         self.network = network
         # Small, so that Adam, whose steps have a fixed length, can turn them quickly.
-        self.centers = nn.Parameter(0.05 * torch.randn(identities, identity.EMBEDDING))
-        self.geometry = nn.Linear(identity.EMBEDDING, len(GEOMETRY))
+        self.centers = nn.Parameter(0.05 * torch.randn(identities, identity_network.EMBEDDING))
+        self.geometry = nn.Linear(identity_network.EMBEDDING, len(GEOMETRY))
 
     def forward(self, images: Tensor, label: Tensor, geometry: Tensor) -> Tensor:
         """(B, 3, 64, 64) in [-1, 1], (B,) int64 identities, (B, 14) true geometry in [0, 1] -> scalar loss."""
@@ -101,7 +101,7 @@ class ArcFace(nn.Module):
         angle = (torch.acos(own) + self.MARGIN).clamp(max=math.pi)  # beyond pi the cosine would rise again
         margin = F.cross_entropy(self.SCALE * cosine.scatter(1, label[:, None], torch.cos(angle)), label)
         # The entries of a unit vector of 128 are about 0.09: scaled to about 1 for the head.
-        predicted = self.geometry(embedding * identity.EMBEDDING**0.5) + 0.5
+        predicted = self.geometry(embedding * identity_network.EMBEDDING**0.5) + 0.5
         return margin + self.GEOMETRY_WEIGHT * 12 * F.mse_loss(predicted, geometry)
 
 
@@ -152,9 +152,9 @@ def _bfloat16() -> torch.autocast:
 _IDENTITIES = 2_500
 
 RECIPES: dict[str, Recipe] = {
-    "unet": Recipe(unet.build, unet_loss, steps=10_000, batch=32, learning_rate=6e-4, identities=40_000),
+    "unet": Recipe(face_unet.build, unet_loss, steps=10_000, batch=32, learning_rate=6e-4, identities=40_000),
     "identity": Recipe(
-        lambda: ArcFace(identity.build(), _IDENTITIES),
+        lambda: ArcFace(identity_network.build(), _IDENTITIES),
         identity_loss,
         steps=2_500,
         batch=64,

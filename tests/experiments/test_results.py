@@ -15,7 +15,7 @@ from experiments.engine.sweep import gather
 from experiments.outlets.documents import print_record, write_documents
 from experiments.outlets.formats import format_entry, format_number
 from experiments.tables import figures
-from experiments.tables.analyses.attributes import Attributes
+from experiments.tables.analyses.attribute_origins import Attributes
 from experiments.tables.common import main_table, numbers
 from experiments.tables.publish import Result, publish, stem
 from experiments.tables.record import VERDICTS, Number, Record, Table, records

@@ -10,10 +10,10 @@ from made_up import make_cell
 
 from experiments.engine.traces import COLUMNS
 from experiments.tables.analyses import Findings
-from experiments.tables.analyses.correlation import Correlation
 from experiments.tables.analyses.cumulative import Cumulative
 from experiments.tables.analyses.curves import by_timestep
 from experiments.tables.analyses.interpolation import Interpolation
+from experiments.tables.analyses.norm_correlation import Correlation
 from experiments.tables.record import Number
 from experiments.tables.rows import Row
 from injectfusion.core.errors import UserError

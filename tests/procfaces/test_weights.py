@@ -12,7 +12,7 @@ import torch
 
 from injectfusion.core.errors import UserError
 from procfaces.networks import READ, load, weights_sha256
-from procfaces.networks.loading import build, save
+from procfaces.networks.shipped import build, save
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from injectfusion.core.files import file_sha256, write_atomic, write_json
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 NAMES = ("unet", "identity", "clip", "features")
+_MODULES = {"unet": "face_unet", "identity": "identity_network", "coarse": "coarse_part"}  # others have their name
 
 
 def build(name: str) -> nn.Module:
@@ -25,7 +26,7 @@ def build(name: str) -> nn.Module:
     Args:
         name: one of NAMES, or "coarse", the statistics that the U-Net is used with.
     """
-    module = "coarse_part" if name == "coarse" else name  # imported here: diffusers and open_clip take seconds
+    module = _MODULES.get(name, name)  # imported here: diffusers and open_clip take seconds
     network: nn.Module = import_module(f"procfaces.networks.{module}").build()
     return network
 
