@@ -29,7 +29,7 @@ from metrics.scoring import Score, Targets, declare, prepare, score
 from metrics.scoring import Settings as Scoring
 
 _CELL_VERSION = 3  # raised whenever the same specification would give other numbers
-# Configuration that determine which cells exist and where their tables go, but nothing that cells share.
+# Settings that determine which cells exist and where their tables go, but nothing that cells share.
 _NOT_SHARED = ("experiment", "method", "results", "tracker", "seeds", "device")
 
 
