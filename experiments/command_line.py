@@ -13,7 +13,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.configuration import CONF, ROOT, keys
-from injectfusion.core.errors import one_line_errors, unknown, user_message
+from injectfusion.core.errors import first_line, one_line_errors, unknown, user_message
 
 _LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm")
 _NO_LAUNCHERS = f"hydra/launcher={'|'.join(_LAUNCHERS)} need more packages: pip install -e '.[parallel]'"
@@ -57,8 +57,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException | OverrideParseException):
         if key := re.search(r"Could not override '([^']+)'", str(error)):
             return unknown("key", key[1], keys())
-        text = str(error.__cause__ or error).strip().splitlines()[0]
-        return f"{text} (`python run.py --help` lists groups and keys)"
+        return f"{first_line(error.__cause__ or error)} (`python run.py --help` lists groups and keys)"
     if isinstance(error, RuntimeError):  # Hydra and submitit have no specific classes for these
         text = str(error)
         if text.startswith("Unknown plugin class : 'hydra_plugins.hydra_submitit_launcher"):

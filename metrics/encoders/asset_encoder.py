@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from injectfusion.core.assets import Asset, verified
 from injectfusion.core.checkpoints import difference
-from injectfusion.core.errors import UserError
+from injectfusion.core.errors import UserError, first_line
 from injectfusion.core.files import file_sha256
 from metrics.encoders.base import Provenance
 
@@ -94,7 +94,7 @@ def reading(path: Path, network: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # every kind of wrong file fails in its own way
-            reason = (str(error).strip().splitlines() or [""])[0][:200]
+            reason = first_line(error)[:200]
             raise UserError(f"{path} is not {network}, or is damaged ({type(error).__name__}: {reason})") from error
 
 
