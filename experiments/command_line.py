@@ -1,40 +1,65 @@
-"""The command line of run.py: its overview, its errors in one line, and calls of it from Python."""
+"""The command line of run.py: its overview, its arguments, and calls of it from Python."""
 
 import os
-import re
 import runpy
 import sys
 import warnings
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentError, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 from unittest.mock import patch
 
-from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from hydra._internal.utils import get_args_parser
 
-from experiments.configuration import CONF, ROOT, keys
-from injectfusion.core.errors import first_line, one_line_errors, unknown, user_message
-
-_LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm")
-_NO_LAUNCHERS = f"hydra/launcher={'|'.join(_LAUNCHERS)} need more packages: pip install -e '.[parallel]'"
+from experiments.configuration import CONF, GROUPS, ROOT
+from experiments.hydra_errors import explain
+from experiments.overrides import checked
+from injectfusion.core.errors import UserError, one_line_errors
 
 
 def guarded(main: Callable[[], object]) -> None:
     """Run the program's main function; without any argument, print what can be run."""
-    if len(sys.argv) == 1:
-        print(overview())
-        return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors of composition through to `explain`
-    # conf/hydra/launcher/submitit_slurm.yaml has the name of the plugin's schema because it replaces it.
-    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")
-    with one_line_errors(explain):
+    with one_line_errors(explain, resumes=True):
+        if len(sys.argv) == 1:
+            print(overview())
+            return
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors of composition through to `explain`
+        # conf/hydra/launcher/submitit_slurm.yaml has the name of the plugin's schema because it replaces it.
+        warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")
+        # Hydra would only warn, and end with exit code 0.
+        warnings.filterwarnings("error", r"Callback .* raised|provider=hydra\.searchpath .* is not available")
+        sys.argv[1:] = _arguments(sys.argv[1:])
         main()
+
+
+def _arguments(typed: Sequence[str]) -> list[str]:
+    """Hydra's options, then the checked overrides. UserError: an unknown option, or an override that cannot be read."""
+    options = get_args_parser()
+    options.exit_on_error = False
+    advice = "`python run.py --hydra-help` lists the options"
+    try:
+        known, others = options.parse_known_args(typed)
+    except ArgumentError as error:
+        raise UserError(f"{error}; {advice}") from error
+    for other in others:
+        if other.startswith("-"):
+            raise UserError(f"unknown option {other}; {advice}")
+    overrides = [*known.overrides, *others]
+    return [*(argument for argument in typed if argument not in overrides), *checked(overrides, GROUPS)]
+
+
+class _Parser(ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (`{self.prog} --help` lists the arguments)", file=sys.stderr)
+        sys.exit(2)
 
 
 def parser(command: str, description: str | None) -> ArgumentParser:
     """The parser of `python -m experiments.COMMAND`. Its help shows the description with its line breaks."""
     name = f"python -m experiments.{command}"
-    return ArgumentParser(prog=name, description=description, formatter_class=RawDescriptionHelpFormatter)
+    return _Parser(prog=name, description=description, formatter_class=RawDescriptionHelpFormatter)
 
 
 def call(overrides: Sequence[str]) -> int:
@@ -45,28 +70,6 @@ def call(overrides: Sequence[str]) -> int:
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
-
-
-def explain(error: Exception) -> str | None:
-    """As `user_message`, and for errors of Hydra's launchers and composition, which the user can always fix."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        if group == "hydra/launcher" and name in _LAUNCHERS:
-            return _NO_LAUNCHERS
-        return unknown(group or "config", name, error.options or [])
-    if isinstance(error, ConfigCompositionException | OmegaConfBaseException | OverrideParseException):
-        if key := re.search(r"Could not override '([^']+)'", str(error)):
-            return unknown("key", key[1], keys())
-        return f"{first_line(error.__cause__ or error)} (`python run.py --help` lists groups and keys)"
-    if isinstance(error, RuntimeError):  # Hydra and submitit have no specific classes for these
-        text = str(error)
-        if text.startswith("Unknown plugin class : 'hydra_plugins.hydra_submitit_launcher"):
-            return _NO_LAUNCHERS
-        if text.startswith('Could not detect "srun"'):
-            return "hydra/launcher=submitit_slurm finds no Slurm here (no srun); hydra/launcher=joblib needs none"
-        if type(error).__name__ == "UncompletedJobError" and (line := re.search(r"^error: (.+)$", text, re.MULTILINE)):
-            return line[1]  # the job's own last line, which submitit quotes from its log
-    return user_message(error)
 
 
 def overview() -> str:

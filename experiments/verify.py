@@ -85,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("names", nargs="*", metavar="NAME", help="results to verify, e.g. table2 (default: all)")
     command.add_argument("--results", type=Path, default=ROOT / "results", help="the committed results")
     command.add_argument("--outputs", type=Path, default=Path("outputs/verify"), help="empty folder, kept afterwards")
-    options = command.parse_args(arguments)
     with one_line_errors():
+        options = command.parse_args(arguments)
         if not verify(options.names, options.results, options.outputs, Console()):
             raise SystemExit(1)
 

@@ -5,8 +5,13 @@ Images and estimates of noise are (B, C, H, W).
 """
 
 import math
+from typing import Literal, get_args
 
 from torch import Tensor
+
+from injectfusion.core.errors import UserError, unknown
+
+Prediction = Literal["epsilon", "v_prediction", "sample"]  # what a network predicts, in the terms of diffusers
 
 
 def predict_x0(x_t: Tensor, eps: Tensor, a_t: float) -> Tensor:
@@ -14,9 +19,25 @@ def predict_x0(x_t: Tensor, eps: Tensor, a_t: float) -> Tensor:
     return (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
 
 
-def eps_of_velocity(v: Tensor, x_t: Tensor, a_t: float) -> Tensor:
-    """eps from v = sqrt(a_t) eps - sqrt(1 - a_t) x_0 (Salimans and Ho 2022, appendix D)."""
-    return math.sqrt(a_t) * v + math.sqrt(1 - a_t) * x_t
+def eps_of(prediction: Prediction, output: Tensor, x_t: Tensor, a_t: float) -> Tensor:
+    """eps from the output of a network that predicts it, v, or x_0.
+
+    - `v_prediction`: v = sqrt(a_t) eps - sqrt(1 - a_t) x_0 (Salimans and Ho 2022, appendix D).
+    - `sample`: x_0, related to eps by equation (1).
+
+    Args:
+        a_t: alpha_cumprod at t, in (0, 1).
+    Raises:
+        UserError: unknown prediction type.
+    """
+    match prediction:
+        case "epsilon":
+            return output
+        case "v_prediction":
+            return math.sqrt(a_t) * output + math.sqrt(1 - a_t) * x_t
+        case "sample":
+            return (x_t - math.sqrt(a_t) * output) / math.sqrt(1 - a_t)
+    raise UserError(unknown("prediction type", prediction, get_args(Prediction)))
 
 
 def sigma(a_t: float, a_prev: float, eta: float) -> float:

@@ -1,19 +1,18 @@
 """The settings of InjectFusion: one validated class with an identity and a label."""
 
-import hashlib
-import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
-from importlib import import_module
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, get_args
 
+from injectfusion.core.dotted import imported
 from injectfusion.core.errors import UserError, unknown
+from injectfusion.fingerprint import fingerprint
 from injectfusion.hspace import BLENDS, GAMMA_SCHEDULES, Blend
-from injectfusion.schedule import TRAIN_STEPS
+from injectfusion.own_blend import OwnBlend
+from injectfusion.schedule import TRAIN_STEPS, ContentSource
 
-ContentSource = Literal["inversion", "reverse"]
 _SITE = re.compile(r"h|decoder[1-9]\d*|skips|h\+skips")  # each backbone knows how many decoder levels it has
 
 
@@ -23,20 +22,23 @@ class Method:
 
     Attributes:
         blend: how h(o) and h(c) mix: a name of `hspace.BLENDS`; the dotted path of a function
-            `(h_original, h_content, gamma) -> h`; a mapping of such a path (`_target_`) and keyword arguments; or the
-            function itself, without identity or label. None leaves h unchanged: plain generation, the
-            reconstruction row of Table 2.
+            `(h_original, h_content, gamma) -> h`, of an object that can be called so, or of a class of such objects; a
+            mapping of such a path (`_target_`) and keyword arguments; or the function itself, without identity or
+            label. None leaves h unchanged: plain generation, the reconstruction row of Table 2.
+        blend_version: any number or word that changes whenever a user's own blend does; needed where its code does not
+            show this, as for one that reads a file.
         gamma: content injection ratio, in [0, 1].
         gamma_schedule: gamma over the editing interval (appendix G), a name of `hspace.GAMMA_SCHEDULES`.
         omega: strength of the original in latent calibration, in [0, 1]; 0 means no calibration (Asyrp step).
         site: where content is injected (Fig. S13): `h`, `decoder1` .. `decoderN`, `skips`, `h+skips`.
-        t_edit: content is injected while t >= t_edit, in [0, 1000].
+        t_edit: content is injected while t >= t_edit, in [0, 1000]. Times are on the paper's scale: for a network with
+            T training timesteps, 400 means 0.4 T.
         t_boost: quality boosting begins at t <= t_boost, in [0, t_edit]; 0 means none, as in the paper's tables.
         eta: noise of quality boosting, in [0, 1].
         box: local mixing: (top, bottom, left, right) as fractions of the feature map; None mixes everywhere.
         inject_steps: sparse injection: inject only at the timesteps of seq(inject_steps) that generation visits
-            (appendix A), in [2, 1000]; None injects at every step of the editing interval.
-        generation_steps: number of steps of generation, in [2, 1000]; None means as many as of inversion.
+            (appendix A), in [2, T]; None injects at every step of the editing interval.
+        generation_steps: number of steps of generation, in [2, T]; None means as many as of inversion.
         content_source: content features from the content's `inversion`, or from its own `reverse` process.
 
     Raises:
@@ -44,6 +46,7 @@ class Method:
     """
 
     blend: str | Mapping[str, Any] | Blend | None = "slerp"  # Any: arguments of the user's own function
+    blend_version: int | float | str | None = None
     gamma: float = 0.6
     gamma_schedule: str = "constant"
     omega: float = 0.3
@@ -68,8 +71,8 @@ class Method:
             why = "quality boosting begins after editing has ended: lower t_boost or raise t_edit"
             raise UserError(f"method.t_boost is {self.t_boost}, above method.t_edit {self.t_edit}; {why}")
         for name, steps in (("inject_steps", self.inject_steps), ("generation_steps", self.generation_steps)):
-            if steps is not None and not (isinstance(steps, int) and 2 <= steps <= TRAIN_STEPS):
-                raise UserError(f"method.{name} is {steps!r}; it must be null or an integer in [2, {TRAIN_STEPS}]")
+            if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 2):
+                raise UserError(f"method.{name} is {steps!r}; it must be null or an integer, 2 or more")
         if self.gamma_schedule not in GAMMA_SCHEDULES:
             raise UserError(unknown("method.gamma_schedule", self.gamma_schedule, list(GAMMA_SCHEDULES)))
         if self.content_source not in get_args(ContentSource):
@@ -86,19 +89,27 @@ class Method:
 
     @cached_property
     def blend_function(self) -> Blend | None:
-        """The function that mixes h(o) and h(c); None where nothing is injected."""
-        if self.blend is None or callable(self.blend):
-            return self.blend
-        if isinstance(self.blend, Mapping):
-            arguments = dict(self.blend)
-            path = str(arguments.pop("_target_", ""))
-            return partial(_imported(path, arguments, "method.blend._target_"), **arguments)
-        path = str(self.blend)
-        if path in BLENDS:
-            return BLENDS[path]
-        if "." not in path:
-            raise UserError(unknown("blend", path, [*BLENDS, "my_module.my_blend"]))
-        return _imported(path, {}, "method.blend")
+        """The function that mixes h(o) and h(c), an `OwnBlend` if it is a user's; None where nothing is injected."""
+        match self.blend:
+            case None:
+                return None
+            case str() if self.blend in BLENDS:
+                return BLENDS[self.blend]
+            case str() if "." not in self.blend:
+                raise UserError(unknown("blend", self.blend, [*BLENDS, "my_module.my_blend"]))
+            case str():
+                found, name, arguments = imported(self.blend, "method.blend"), self.blend, {}
+            case Mapping():
+                name = str(self.blend.get("_target_", ""))
+                found = imported(name, "method.blend._target_")
+                arguments = {key: value for key, value in self.blend.items() if key != "_target_"}
+            case function if callable(function):
+                found, name, arguments = function, type(function).__name__, {}
+            case _:
+                allowed = f"{', '.join(BLENDS)}, null, a dotted path, or a mapping with the key _target_"
+                raise UserError(f"method.blend is {self.blend!r}; it must be one of {allowed}")
+        blend = OwnBlend.of(found, name, arguments)
+        return blend.function if any(found is built_in for built_in in BLENDS.values()) else blend
 
     @property
     def injects(self) -> bool:
@@ -113,23 +124,31 @@ class Method:
     def identity(self) -> dict[str, Any]:
         """Everything that determines the results, as JSON values (hence `Any`): for the names and hashes of cells.
 
-        A setting without effect is left out. A blend that is not built in is identified by its source code as well:
-        when its code changes, its results are computed again.
+        A setting without effect is left out. A user's own blend is identified by its code and every value that the code
+        uses as well: when these change, its results are computed again.
 
         Raises:
+            UserError: something else decides what the blend does, and `blend_version` is not given.
             ValueError: the blend is given as a function.
         """
-        settings = asdict(self) | {"box": None if self.box is None else list(self.box)}
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        settings["box"] = None if self.box is None else list(self.box)
+        if self.blend_version is None:
+            del settings["blend_version"]
         if not self.t_boost:
             del settings["eta"]
         if not self.injects:
             kept = {"blend", "generation_steps", "t_boost", "eta"}
             return {name: value for name, value in settings.items() if name in kept}
-        path, function = self._blend_path(), self.blend_function
-        if isinstance(function, partial):
-            function = function.func
-        if function is not None and function not in BLENDS.values():
-            settings["blend_source_sha256"] = hashlib.sha256(_source(path, function).encode()).hexdigest()
+        path, blend = self._blend_path(), self.blend_function
+        if isinstance(blend, OwnBlend):
+            code = fingerprint(blend.function, path)
+            if code.unknown and self.blend_version is None:
+                raise UserError(
+                    f"method.blend={path} may change while its code does not: it depends on {code.unknown[0]}; add "
+                    "method.blend_version=1, and another version whenever this changes"
+                )
+            settings["blend_code_sha256"] = code.sha256
         return settings
 
     @property
@@ -160,32 +179,6 @@ def _checked_box(box: object) -> tuple[float, float, float, float]:
             return top, bottom, left, right
     meaning = "[top, bottom, left, right] with 0 <= top < bottom <= 1 and 0 <= left < right <= 1"
     raise UserError(f"method.box is {box}; it must be null or {meaning}")
-
-
-def _imported(path: str, arguments: Mapping[str, Any], key: str) -> Callable[..., Any]:
-    """The function at a dotted path, which must take (h_original, h_content, gamma, **arguments)."""
-    module, _, name = path.rpartition(".")
-    try:
-        function: Callable[..., Any] = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        advice = "give the dotted path of a function that Python can import"
-        raise UserError(f"{key}={path} cannot be imported ({error}); {advice}") from error
-    try:
-        inspect.signature(function).bind(None, None, 0.5, **arguments)
-    except TypeError as error:
-        needed = "it must take (h_original, h_content, gamma) and the keyword arguments given with it"
-        raise UserError(f"{key}={path} cannot be called ({error}); {needed}") from error
-    except ValueError:  # functions written in C, such as torch.lerp, have no signature
-        pass
-    return function
-
-
-def _source(path: str, function: Callable[..., Any]) -> str:
-    """Source code of a function; if it has none (torch.lerp is written in C), that of its module."""
-    try:
-        return inspect.getsource(function)
-    except TypeError:
-        return inspect.getsource(import_module(path.rpartition(".")[0]))
 
 
 RECONSTRUCTION = Method(blend=None, t_boost=0)  # plain generation

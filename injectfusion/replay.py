@@ -82,7 +82,7 @@ def replay(path: Path, progress: Track = silent) -> Iterator[Comparison]:
     recording = _read(path)
     backbone = _backbone(recording)
     steps = recording["meta/inversion_steps"]
-    if timesteps(steps) != recording["meta/inversion_timesteps"]:
+    if timesteps(steps, TRAIN_STEPS) != recording["meta/inversion_timesteps"]:
         raise UserError(f"{path}: inversion_timesteps are not seq({steps})")
 
     # The whole network on the batch, and its two halves image by image, as the method uses them.
@@ -142,7 +142,7 @@ def _backbone(recording: Recording) -> UNetBackbone:
     network = _KINDS[kind](**settings)
     train_steps = recording["meta/num_train_timesteps"]
     if train_steps != TRAIN_STEPS:
-        raise UserError(f"{path}: {train_steps} training timesteps; networks here have {TRAIN_STEPS}")
+        raise UserError(f"{path}: {train_steps} training timesteps; only recordings of {TRAIN_STEPS} can be replayed")
     prefix = "weights/"
     weights = {key.removeprefix(prefix): v for key, v in recording.values.items() if key.startswith(prefix)}
     beta_start, beta_end = recording["meta/beta_start"], recording["meta/beta_end"]
@@ -158,8 +158,8 @@ def _error(computed: Tensor, recorded: Tensor) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m injectfusion.replay", description=__doc__)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="recordings, .safetensors")
-    paths = parser.parse_args(arguments).files
     with one_line_errors():
+        paths = parser.parse_args(arguments).files
         differing = [path for path in paths if not _report(path)]
     sys.exit(1 if differing else 0)
 

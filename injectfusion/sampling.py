@@ -12,8 +12,8 @@ from injectfusion import ddim
 from injectfusion.backbones.base import Backbone, Features
 from injectfusion.calibration import calibrate
 from injectfusion.hspace import GAMMA_SCHEDULES, blend_inside, box_mask
-from injectfusion.method import RECONSTRUCTION, ContentSource, Method
-from injectfusion.schedule import timesteps
+from injectfusion.method import RECONSTRUCTION, Method
+from injectfusion.schedule import TRAIN_STEPS, ContentSource, kept_timesteps, timesteps
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ def invert(backbone: Backbone, x_0: Tensor, steps: int) -> Trajectory:
 
     Args:
         x_0: (B, C, H, W) float32 in [-1, 1].
-        steps: length of the timestep sequence, in [2, 1000]; the network is evaluated steps - 1 times, never at the
+        steps: length of the timestep sequence, in [2, T]; the network is evaluated steps - 1 times, never at the
             last timestep.
     Raises:
-        ValueError: steps is out of range.
+        UserError: steps is out of range.
     """
-    sequence = timesteps(steps, len(backbone.alpha_cumprod))
-    x_T, kept = _follow(backbone, x_0, sequence)
-    return Trajectory(x_T, torch.stack(kept, dim=1), tuple(sequence[:-1]))
+    train_steps = len(backbone.alpha_cumprod)
+    x_T, kept = _follow(backbone, x_0, timesteps(steps, train_steps))
+    return Trajectory(x_T, torch.stack(kept, dim=1), kept_timesteps(steps, train_steps, "inversion"))
 
 
 @torch.inference_mode()
@@ -75,13 +75,13 @@ def reverse(backbone: Backbone, x_T: Tensor, steps: int) -> Trajectory:
 
     Args:
         x_T: (B, C, H, W) float32; returned unchanged.
-        steps: number of network evaluations, in [2, 1000].
+        steps: number of network evaluations, in [2, T].
     Raises:
-        ValueError: steps is out of range.
+        UserError: steps is out of range.
     """
-    sequence = timesteps(steps, len(backbone.alpha_cumprod))
-    _, kept = _follow(backbone, x_T, [*reversed(sequence), -1])
-    return Trajectory(x_T, torch.stack(kept[::-1], dim=1), tuple(sequence))
+    train_steps = len(backbone.alpha_cumprod)
+    _, kept = _follow(backbone, x_T, [*reversed(timesteps(steps, train_steps)), -1])
+    return Trajectory(x_T, torch.stack(kept[::-1], dim=1), kept_timesteps(steps, train_steps, "reverse"))
 
 
 def trajectory(backbone: Backbone, x_0: Tensor, steps: int, source: ContentSource = "inversion") -> Trajectory:
@@ -111,7 +111,7 @@ def generate(
     Args:
         backbone: its own site does not matter; it is split where the method injects.
         x_T: (B, C, H, W) float32, the originals' inverted latents.
-        steps: generation runs downward over seq(steps), in [2, 1000], and then to the clean image;
+        steps: generation runs downward over seq(steps), in [2, T], and then to the clean image;
             `method.generation_steps` takes precedence.
         method: all settings; by default nothing is injected.
         content: the contents' features at the method's site, one per original; required where content is injected.
@@ -121,13 +121,14 @@ def generate(
     Returns:
         (B, C, H, W) float32, approximately in [-1, 1].
     Raises:
-        ValueError: content or generators are missing, or steps is out of range.
-        UserError: the backbone cannot be split where the method injects.
+        ValueError: content or generators are missing.
+        UserError: the backbone cannot be split where the method injects; steps is out of range; the blend fails.
     """
     backbone = backbone.at(method.split)
     train_steps = len(backbone.alpha_cumprod)
+    t_edit, t_boost = (t * train_steps / TRAIN_STEPS for t in (method.t_edit, method.t_boost))
     sequence = timesteps(method.generation_steps or steps, train_steps)
-    edited = [t for t in sequence if t >= method.t_edit] if method.injects else []
+    edited = [t for t in sequence if t >= t_edit] if method.injects else []
     if method.inject_steps is not None:
         edited = [t for t in edited if t in set(timesteps(method.inject_steps, train_steps))]
     if edited and content is None:
@@ -154,7 +155,7 @@ def generate(
             else:
                 x = calibrate(x, eps, eps_edited, a_t, method.omega)
                 x = ddim.step(x, backbone.decode(backbone.encode(x, t)), a_t, a_prev)
-        elif generators is not None and method.t_boost > 0 and t <= method.t_boost:
+        elif generators is not None and method.t_boost > 0 and t <= t_boost:
             noise = torch.stack([torch.randn(x.shape[1:], generator=g) for g in generators]).to(x)
             x = ddim.step(x, backbone.decode(features), a_t, a_prev, noise=noise, eta=method.eta)
         else:

@@ -5,12 +5,17 @@ a product of a thousand factors near one loses four digits.
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-TRAIN_STEPS = 1000
+from injectfusion.core.errors import UserError
+
+TRAIN_STEPS = 1000  # of the paper's networks; the times of a method are on this scale
 REFERENCE_SIZE = 256  # the image size (pixels) for which the linear schedule was made
+
+ContentSource = Literal["inversion", "reverse"]  # of h(c): the image's inversion, or its own reverse process
 
 
 def linear_alpha_cumprod(
@@ -39,13 +44,25 @@ def linear_alpha_cumprod(
     return torch.sigmoid(torch.logit(alpha_cumprod) + 2 * math.log(REFERENCE_SIZE / size))
 
 
-def timesteps(steps: int, train_steps: int = TRAIN_STEPS) -> list[int]:
+def timesteps(steps: int, train_steps: int) -> list[int]:
     """seq(S) of the reference implementation: S ascending timesteps from 0 to train_steps - 1, both included.
 
+    Args:
+        steps: S.
+        train_steps: T, the number of training timesteps of the network.
     Raises:
-        ValueError: fewer than 2 or more than train_steps steps.
+        UserError: fewer than 2 or more than train_steps steps.
     """
     if not 2 <= steps <= train_steps:
-        raise ValueError(f"steps must be in [2, {train_steps}], got {steps}")
+        raise UserError(f"steps must be in [2, {train_steps}], got {steps}")
     sequence = torch.linspace(0, 1, steps, dtype=torch.float64) * (train_steps - 1)
     return [int(s + 1e-6) for s in sequence.tolist()]
+
+
+def kept_timesteps(steps: int, train_steps: int, source: ContentSource) -> tuple[int, ...]:
+    """The timesteps at which a trajectory keeps features: those at which the network is evaluated, ascending.
+
+    UserError: as `timesteps`.
+    """
+    sequence = timesteps(steps, train_steps)
+    return tuple(sequence[:-1] if source == "inversion" else sequence)  # inversion stops at the last one

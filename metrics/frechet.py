@@ -13,6 +13,7 @@ from injectfusion.core.errors import UserError
 
 VERSION = 1
 _CHUNK = 1024
+_ROUNDING = 1e-9  # of the variances, in the root of their product: a distance below it is 0, never a negative number
 
 
 class Reference:
@@ -32,14 +33,9 @@ class Reference:
         Raises:
             UserError: n or M is at most D: the covariance would be singular and the distance meaningless.
         """
-        # Imported here as it takes seconds. torchmetrics' function is private; clean-fid's is public, but relies on an
-        # argument of scipy.linalg.sqrtm that scipy is removing. The tests compare the two.
-        from torchmetrics.image.fid import _compute_fid
-
         require(len(features), self.features.shape[1])
-        mean, covariance = self._moments
         features = features.double()
-        return torch.stack([_compute_fid(*_moments(features, row), mean, covariance) for row in counts.double()])
+        return torch.stack([_distance(*_moments(features, row), *self._moments) for row in counts.double()])
 
     def kernel(self, features: Tensor, counts: Tensor) -> Tensor:
         """Squared maximum mean discrepancy under the cubic kernel (x.y / D + 1)^3 (Binkowski et al. 2018), unbiased.
@@ -93,6 +89,16 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
 def kernel_distance(features: Tensor, reference: Tensor) -> float:
     """`Reference.kernel` between (n, D) and (M, D) features. Lower is better; may fall slightly below 0."""
     return float(Reference(reference).kernel(features, torch.ones(1, len(features))))
+
+
+def _distance(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> Tensor:
+    # Imported here as it takes seconds. torchmetrics' function is private; clean-fid's is public, but relies on an
+    # argument of scipy.linalg.sqrtm that scipy is removing. The tests compare the two.
+    from torchmetrics.image.fid import _compute_fid
+
+    distance = _compute_fid(mean, covariance, other_mean, other_covariance)
+    rounding = _ROUNDING * (covariance.trace() + other_covariance.trace())
+    return torch.where(distance < rounding, 0.0, distance)  # NaN stays NaN
 
 
 def _moments(features: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

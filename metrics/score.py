@@ -33,7 +33,7 @@ from metrics.estimates import Bootstrap
 from metrics.frechet import require
 from metrics.gram import GramLoss
 from metrics.origins import SOURCES, Share
-from metrics.scoring import DEFAULTS, Score, Settings, prepare, score
+from metrics.scoring import DEFAULTS, Score, Settings, prepare, require_equal, score
 
 SUITES = {"procfaces": "procfaces.encoders.suite", "faces": "metrics.encoders.faces.suite"}
 
@@ -67,7 +67,7 @@ def score_folder(
             `(device) -> EncoderSuite`, or an `EncoderSuite`.
         reference: folder of the images that FD and KID compare the results with, more of them than features; None means
             the encoders' own ("procfaces" has 2000 faces, "faces" has none).
-        resize: resize square images to the size that the encoders take (bicubic, antialiased).
+        resize: reduce larger square images to the size that the encoders take (bicubic, antialiased).
         settings: thresholds of the attributes, the Gram loss and the bootstrap.
         device: of the networks: "auto" (a GPU if there is one), "cpu", "cuda", ...; an `EncoderSuite` has its own.
         assets: folder with the files of "faces".
@@ -99,10 +99,10 @@ def score_folder(
     require(len(paths["results"]), suite.features.dimension, "pairs")
 
     images = {name: load(listed) for name, listed in paths.items()}
-    if images["results"].shape != images["originals"].shape:
-        (height, width), (other_height, other_width) = (images[s].shape[-2:] for s in ("results", "originals"))
-        raise UserError(f"results are {width}x{height}, originals {other_width}x{other_height}: make them equal")
-    reference_features = embed(suite.features, compare(), progress, "reference")
+    require_equal(images["results"], images["originals"])
+    reference_images = compare()
+    require(len(reference_images), suite.features.dimension, "reference images")
+    reference_features = embed(suite.features, reference_images, progress, "reference")
     reference_name = f"{name} ({len(reference_features)} images)"
     names = [path.stem for path in paths["results"]]
     pairs = (images["originals"], images["contents"], reference_features)
@@ -117,17 +117,19 @@ def score_folder(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = vars(_parser().parse_args(arguments))
-    out, layers = given.pop("out"), given.pop("gram_layers")
     with one_line_errors():
+        given = vars(_parser().parse_args(arguments))
+        out, layers = given.pop("out"), given.pop("gram_layers")
         if out is not None and out.suffix not in (".json", ".csv"):
             raise UserError(f"--out {out}: the name must end in .json or .csv")
+        if out is not None and out.is_dir():
+            raise UserError(f"--out {out} is a folder: give the name of a file")
         if out is not None and not os.access(out.absolute().parent, os.W_OK | os.X_OK):
             raise UserError(f"--out {out}: its folder is missing or cannot be written")
         gram = GramLoss(layers and tuple(layers), scale=given.pop("gram_scale"))
         bootstrap = Bootstrap(given.pop("resamples"), given.pop("seed"))
         settings = Settings(given.pop("tau"), given.pop("margin"), gram, bootstrap)
-        with Progress() as progress:
+        with Progress() as progress, progress.stage("scoring"):
             found = score_folder(**given, settings=settings, progress=progress.track)
         _print(Console(), found)
         if out is not None and out.suffix == ".json":
@@ -151,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     suites = "procfaces, faces (for photographs) or the dotted path of your own function (device) -> EncoderSuite"
     add("--encoders", default="procfaces", metavar="NAME", help=f"networks to measure with: {suites} {default}")
     add("--assets", type=Path, default="assets", metavar="DIR", help=f"folder of --encoders faces {default}")
-    add("--resize", action="store_true", help="resize images to the size that the encoders take (bicubic)")
+    add("--resize", action="store_true", help="reduce larger images to the size that the encoders take (bicubic)")
     add("--tau", type=float, default=DEFAULTS.tau, help=f"least difference of CLIP scores in (14) {default}")
     add("--margin", type=float, default=DEFAULTS.margin, help=f"the same for attribute values in [0, 1] {default}")
     add("--gram-layers", type=int, nargs="+", metavar="L", help="stages of the Gram loss, from 0 (default: all)")

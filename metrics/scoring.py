@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
+from injectfusion.core.errors import UserError
 from injectfusion.core.progress import Track, silent
 from metrics import frechet, gram, identity, origins
 from metrics.encoders.base import EncoderSuite, FaceFinder, embed
@@ -163,10 +165,20 @@ def prepare(
         truth: known values of `encoders.reader.names`, (N, K) in [0, 1], of originals and of contents; None means to
             predict them from the images.
     Raises:
-        UserError: too few pairs or reference images for the Fréchet distance.
+        UserError: images of another type or size than the encoders take; unequal numbers of originals, contents, names
+            or true values; reference features of other encoders; too few pairs or reference images for the Fréchet
+            distance. Raised before anything is embedded.
     """
-    frechet.require(len(originals), reference_features.shape[1], "pairs")
-    frechet.require(len(reference_features), reference_features.shape[1], "reference images")
+    _require_images("originals", originals, encoders)
+    _require_images("contents", contents, encoders)
+    for what, given in (("contents", contents), ("names", names), *(("true values", side) for side in truth or ())):
+        if given is not None and len(given) != len(originals):
+            raise UserError(f"{len(originals)} originals and {len(given)} {what}: give one for each pair")
+    if reference_features.shape[1:] != (encoders.features.dimension,):
+        found, dimension = tuple(reference_features.shape), encoders.features.dimension
+        raise UserError(f"reference features are {found}, the encoders {encoders.name} give (M, {dimension})")
+    frechet.require(len(originals), encoders.features.dimension, "pairs")
+    frechet.require(len(reference_features), encoders.features.dimension, "reference images")
     sides = (originals, contents)
     values: Sides | None = None
     if encoders.reader is not None and truth is not None:
@@ -196,11 +208,11 @@ def score(
     Args:
         results: (N, 3, H, W) uint8, in the order of the pairs.
     Raises:
-        UserError: Gram layers that the encoder does not have; a number that is not finite.
-        ValueError: results and originals differ in number or size.
+        UserError: Gram layers that the encoder does not have, or results of another type, number or size than the
+            originals, both before anything is embedded; a number that is not finite.
     """
-    if results.shape != targets.originals.shape:
-        raise ValueError(f"results {results.shape} and originals {targets.originals.shape} differ in shape")
+    _require_images("results", results, encoders)
+    require_equal(results, targets.originals)
     metrics = declare(encoders, settings, targets.reference_name)
     features = embed(encoders.features, results, progress, "features")
     identities = embed(encoders.identity, results, progress, "identity")
@@ -229,6 +241,22 @@ def score(
         features=features,
         faceless={"contents": targets.faceless, "results": _faceless(encoders, results, targets.names)},
     )
+
+
+def _require_images(what: str, images: Tensor, encoders: EncoderSuite) -> None:
+    """UserError: they are not (N, 3, H, W) uint8, or of another size than the encoders take."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise UserError(f"{what} must be (N, 3, H, W) uint8, got {tuple(images.shape)} {images.dtype}")
+    if (size := encoders.image_size) is not None and images.shape[2:] != (size, size):
+        found = f"{what} are {images.shape[3]}x{images.shape[2]}, the encoders {encoders.name} take {size}x{size}"
+        raise UserError(f"{found}: resize them first")
+
+
+def require_equal(results: Tensor, originals: Tensor) -> None:
+    """UserError: they differ in number or size."""
+    if results.shape != originals.shape:
+        first, second = (f"{len(images)} of {images.shape[3]}x{images.shape[2]}" for images in (results, originals))
+        raise UserError(f"results ({first}) and originals ({second}) must be equal in number and size")
 
 
 def _faceless(encoders: EncoderSuite, images: Tensor, names: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from injectfusion.core.errors import one_line_errors
 from injectfusion.core.files import require_writable
+from injectfusion.core.progress import Progress
 from procfaces.networks import WEIGHTS
 from procfaces.training.coarse_statistics import FACES, write_statistics
 
@@ -17,10 +18,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="procfaces.coarse", description=__doc__)
     parser.add_argument("--faces", type=int, default=FACES, help=f"training faces to measure (default: {FACES:,})")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder to write to (default: procfaces/weights)")
-    options = parser.parse_args(arguments)
     with one_line_errors():
+        options = parser.parse_args(arguments)
         require_writable(options.out, "--out")
-        print(f"wrote {write_statistics(options.faces, options.out)}")
+        with Progress() as progress, progress.stage("rendering faces"):
+            path = write_statistics(options.faces, options.out)
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

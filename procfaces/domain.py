@@ -7,9 +7,10 @@ import pandas as pd
 from torch import Tensor
 
 from injectfusion.core.errors import UserError
+from injectfusion.core.progress import Track, silent
 from procfaces.attributes import SPLITS, Faces, sample_faces
 from procfaces.networks import READ
-from procfaces.renderer import render
+from procfaces.renderer import SIZE, render
 
 MAX_PAIRS = 5_000
 
@@ -28,6 +29,7 @@ class FaceDomain:
 
     name = "procfaces"
     version = 1
+    size = SIZE
 
     def __init__(self, seed: int = 0) -> None:
         if not 0 <= seed < len(SPLITS["pairs"]) // MAX_PAIRS:
@@ -54,10 +56,16 @@ class FaceDomain:
 
         UserError: the domain has fewer reference images.
         """
-        seeds = SPLITS["reference"]
-        if n > len(seeds):
-            raise UserError(f"scale.reference is {n}; the embedded domain has {len(seeds)} reference images")
-        return (render(sample_faces(seeds[i : min(i + batch, n)])) for i in range(0, n, batch))
+        self.check_reference(n)
+        return (render(sample_faces(SPLITS["reference"][i : min(i + batch, n)])) for i in range(0, n, batch))
+
+    def reference_sha256(self, n: int) -> None:
+        """None: the version determines the images."""
+
+    def check_reference(self, n: int, progress: Track = silent) -> None:
+        """UserError: the domain has fewer reference images."""
+        if n > (there := len(SPLITS["reference"])):
+            raise UserError(f"scale.reference is {n}; the embedded domain has {there} reference images")
 
     def _faces(self, ids: Sequence[int]) -> Faces:
         return sample_faces([self._first + i for i in ids])

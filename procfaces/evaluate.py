@@ -21,8 +21,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", help=f"networks to measure, of {', '.join(NAMES)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="few images, for a first look: do not quote the numbers")
     parser.add_argument("--out", type=Path, help="folder of the card (default: procfaces/weights)")
-    options = parser.parse_args(arguments)
     with one_line_errors():
+        options = parser.parse_args(arguments)
         out: Path = options.out or (Path("outputs/evaluate") if options.quick else WEIGHTS)
         for name in options.names:
             if name not in NAMES:

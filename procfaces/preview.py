@@ -16,8 +16,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--columns", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="index of the first face")
-    options = parser.parse_args(arguments)
     with one_line_errors():
+        options = parser.parse_args(arguments)
         write_sheet(options.file, options.rows, options.columns, options.seed)
         print(f"wrote {options.file}")
 

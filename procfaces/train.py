@@ -21,10 +21,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true", help="replace the shipped weights in procfaces/weights")
-    options = parser.parse_args(arguments)
     with one_line_errors():
+        options = parser.parse_args(arguments)
         if options.steps is not None and options.steps < 1:
             raise UserError(f"--steps must be at least 1, got {options.steps}")
+        if not 0 <= options.seed < 1 << 32:
+            raise UserError(f"--seed must be from 0 to {(1 << 32) - 1}, got {options.seed}")
         out: Path = options.out or Path("outputs/train") / options.name
         require_writable(out, "--out")
         from procfaces.training.loop import export, train  # takes seconds; bad arguments are reported first

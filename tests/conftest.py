@@ -26,19 +26,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_run.py")
 
 
-def tiny_unet(channels_out: int = 3) -> UNet2DModel:
+def tiny_unet(**changes: object) -> UNet2DModel:
+    """A U-Net of two levels for 16 px, or one that differs in some arguments."""
     torch.manual_seed(0)
-    unet = UNet2DModel(
-        sample_size=16,
-        in_channels=3,
-        out_channels=channels_out,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        norm_num_groups=4,
-        attention_head_dim=8,
-    )
+    settings: dict[str, object] = {
+        "sample_size": 16,
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "norm_num_groups": 4,
+        "attention_head_dim": 8,
+    }
+    unet = UNet2DModel(**(settings | changes))
     with torch.no_grad():
         unet.conv_out.weight.mul_(0.2)  # an untrained network is rougher than any trained one
     return unet

@@ -30,6 +30,11 @@ def note(config: DictConfig) -> None:
     Path(hydra.runtime.output_dir, "noted.json").write_text(json.dumps(record))
 
 
+def leave_garbage(config: DictConfig) -> None:
+    """What the end of a sweep cannot read."""
+    Path(HydraConfig.get().runtime.output_dir, "rows.json").write_text("{")
+
+
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python run.py` with `note` as its program, in a folder of its own."""
     given = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}

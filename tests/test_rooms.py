@@ -10,9 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first: a room may import those before it, with a few exceptions. `experiments` alone means its commands.
 ROOMS = [
-    "injectfusion.core", "injectfusion", "metrics", "procfaces", "experiments.configuration",
-    "experiments.command_line", "experiments.domains", "experiments.store", "experiments.assets", "experiments.tables",
-    "experiments.outlets", "experiments.engine", "experiments", "run",
+    "injectfusion.core", "injectfusion", "metrics", "procfaces", "experiments.overrides", "experiments.configuration",
+    "experiments.schema", "experiments.hydra_errors", "experiments.command_line", "experiments.domains",
+    "experiments.store", "experiments.assets", "experiments.tables", "experiments.outlets",
+    "experiments.engine", "experiments", "run",
 ]  # fmt: skip
 APART = {
     ("metrics", "injectfusion"), ("experiments.store", "experiments.domains"),

@@ -8,10 +8,21 @@ from urllib.parse import urlsplit
 import requests
 from huggingface_hub import snapshot_download
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
-from injectfusion.core.assets import Asset, verified
+from injectfusion.backbones.hub import HUB_FILES
+from injectfusion.core.assets import Asset, OtherThanRecordedError, require_packages, verified
 from injectfusion.core.errors import UserError
+from injectfusion.core.files import lock, require_writable
+from injectfusion.core.progress import shown
 
 # Called with the number of bytes received, and with the total if the server states it.
 Report = Callable[[int, int | None], None]
@@ -23,8 +34,10 @@ _CHUNK = 1 << 16  # bytes; an interrupted download loses less than one chunk of 
 def fetch_all(downloads: Mapping[str, Callable[[Report], None]]) -> None:
     """Run downloads by name, with bars on stderr; a failed one is reported in one line, and the others still run."""
     errors = Console(stderr=True)
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors) as bars:
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bars = Progress(*columns, console=errors)
+    with shown(bars, _megabytes):
         for name, download_one in downloads.items():
             task = bars.add_task(name, total=None)
             try:
@@ -35,18 +48,27 @@ def fetch_all(downloads: Mapping[str, Callable[[Report], None]]) -> None:
 
 
 def fetch(asset: Asset, folder: Path, report: Report) -> None:
-    """Download an asset into a folder and verify it.
+    """Download an asset into a folder and verify it. A file that is something else is not kept.
 
-    UserError: as `download`; its sha256 is not the one published or recorded at the first download.
+    Raises:
+        UserError: as `download`; a package that opens the file is not installed; the file holds something else, or its
+            sha256 is not the published one.
+        OtherThanRecordedError: its sha256 is not the one recorded at the first use; the file is kept.
     """
     assert asset.url is not None
+    require_packages(asset)  # before the download, as the file could not be checked after it
+    require_writable(folder, "assets")
     path = folder / asset.file
-    download(asset.url, path, report)
-    try:
-        verified(asset, folder)
-    except UserError as error:
-        path.unlink()
-        raise UserError(f"{asset.url} sends another file than expected, which was not kept: {error}") from None
+    with lock(folder / f".{asset.file}.lock"):  # two processes must not write into one file
+        if not path.exists():
+            download(asset.url, path, report)
+        try:
+            verified(asset, folder)
+        except OtherThanRecordedError:  # the record may be what is wrong
+            raise
+        except UserError as error:
+            path.unlink()
+            raise UserError(f"{asset.url} sends another file than expected, which was not kept: {error}") from None
 
 
 def fetch_hub(name: str, key: str, report: Report) -> None:
@@ -58,7 +80,7 @@ def fetch_hub(name: str, key: str, report: Report) -> None:
         UserError: it cannot be downloaded.
     """
     try:
-        snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin"])
+        snapshot_download(name, allow_patterns=list(HUB_FILES))
     except Exception as error:  # its HTTP client raises many kinds
         raise UserError(
             f"{name}: cannot be downloaded from the Hugging Face hub ({type(error).__name__}); "
@@ -83,6 +105,10 @@ def download(url: str, path: Path, report: Report) -> None:
             f"check the network and run this again, or put the file at {path}"
         ) from None
     part.replace(path)
+
+
+def _megabytes(bar: Task) -> str:
+    return f"{bar.completed / 1e6:.0f} of {(bar.total or 0) / 1e6:.0f} MB"
 
 
 def _receive(url: str, part: Path, report: Report) -> None:

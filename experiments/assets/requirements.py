@@ -10,14 +10,12 @@ Each configuration file declares its own needs as a list under `requires.GROUP`:
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
-from huggingface_hub.errors import HFValidationError
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -29,12 +27,12 @@ from rich.table import Table
 from experiments.assets.catalogue import ASSETS
 from experiments.assets.downloads import Report, fetch, fetch_hub
 from experiments.configuration import dotted
+from injectfusion.backbones.hub import cached_folder, is_hub_id
 from injectfusion.core.assets import Asset, verified
 from injectfusion.core.errors import UserError, unknown, user_message
 
 State = Literal["present", "missing", "wrong"]
 _COLORS = {"present": "green", "missing": "yellow", "wrong": "red"}
-_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,12 @@ def require(config: DictConfig, overrides: Sequence[str], console: Console) -> N
     absent = [requirement for requirement in requirements if requirement.state != "present"]
     if absent:
         show(requirements, console)
-        raise UserError(
-            f"{len(absent)} of {len(requirements)} files that this run needs are missing or wrong (see the table); "
-            f"`python -m experiments.prepare {shlex.join(overrides)}` downloads what can be downloaded"
-        )
+        reason = f": {absent[0].step}" if len(absent) == 1 and absent[0].step else " (see the table)"
+        message = f"{len(absent)} of {len(requirements)} files that this run needs are missing or wrong{reason}"
+        if any(item.fetch is not None for item in absent):
+            command = f"python -m experiments.prepare {shlex.join(overrides)}"
+            message += f"; `{command}` downloads what can be downloaded"
+        raise UserError(message)
 
 
 def survey(config: DictConfig) -> list[Requirement]:
@@ -152,14 +152,21 @@ def _own(path: str, state: State, step: str = "") -> Requirement:
 
 
 def _hub(name: str, key: str) -> Requirement:
-    if Path(name).is_dir():
-        return _own(name, "present")
+    """A diffusers U-Net: a folder, or a repository on the hub, which can be downloaded."""
+    from injectfusion.backbones.pretrained import find_pretrained  # its imports take seconds, and are needed only here
+
     try:
-        cached = [isinstance(try_to_load_from_cache(name, file), str) for file in ("config.json", *_WEIGHTS)]
-    except HFValidationError:
-        return _own(name, "missing", f"there is no folder {name}; give another with {key}=")
+        remote = is_hub_id(name)
+    except UserError as error:
+        state: State = "wrong" if Path(str(name)).is_file() else "missing"
+        return _own(str(name), state, f"{error} ({key}=)")
+    if not remote:
+        return _checked(partial(_own, name), partial(find_pretrained, Path(name), name))
     where = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     item = partial(Requirement, name, "Hugging Face hub", "see its page there", None, where)
-    if cached[0] and any(cached[1:]):
-        return item("present")
-    return item("missing", fetch=partial(fetch_hub, name, key))
+    download = partial(fetch_hub, name, key)
+    folder = cached_folder(name)
+    if folder is None:
+        return item("missing", fetch=download)
+    found = _checked(item, partial(find_pretrained, folder, name))
+    return found if found.state == "present" else replace(found, fetch=download)  # files may be missing

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import write_text
+from injectfusion.core.progress import Track
 
 
 class Domain(Protocol):
@@ -22,10 +23,12 @@ class Domain(Protocol):
     Attributes:
         name: of the domain, as tables print it.
         version: raised whenever the same ids would give other images.
+        size: height and width of its images in pixels.
     """
 
     name: str
     version: int
+    size: int
 
     def pairs(self, n: int) -> list[tuple[int, int]]:
         """n pairs of image ids (content, original); no image is paired with itself. UserError: there are fewer."""
@@ -43,6 +46,20 @@ class Domain(Protocol):
         """n images that are in no pair: (B, 3, H, W) uint8, `batch` at a time and fewer at the end.
 
         UserError: there are fewer reference images.
+        """
+        ...
+
+    def reference_sha256(self, n: int) -> str | None:
+        """Hash of the contents of the n reference images; None if the name and the version determine them.
+
+        UserError: there are fewer reference images, or one cannot be read.
+        """
+        ...
+
+    def check_reference(self, n: int, progress: Track) -> None:
+        """Read the n reference images once, so that a bad one is found before the first is embedded.
+
+        UserError: there are fewer reference images, or one cannot be read.
         """
         ...
 
@@ -81,12 +98,17 @@ class Split:
 
     @classmethod
     def read(cls, path: Path) -> Split:
-        """Read a split from its manifest. UserError: the file is not a manifest."""
+        """Read a split from its manifest. UserError: the file is not a manifest, or not one of a possible split."""
         try:
-            record = json.loads(path.read_text())
-            return cls(**record | {"order": tuple(record["order"])})
-        except (ValueError, TypeError, KeyError) as error:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            split = cls(**record | {"order": tuple(record["order"])})
+            if sorted(split.order) != list(range(len(split.order))):
+                raise ValueError("its order does not name each image once")
+            if not 2 <= split.held_out < len(split.order):
+                raise ValueError(f"held_out is {split.held_out}, of {len(split.order)} images")
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path} is not the manifest of a split ({error}): delete it to split again") from None
+        return split
 
     def write(self, path: Path) -> None:
         """Write the manifest, one line of JSON."""

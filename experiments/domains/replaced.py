@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from experiments.domains.base import Domain
 from experiments.domains.pictures import KINDS, VERSION, draw
 from injectfusion.core.errors import UserError, unknown
+from injectfusion.core.progress import Track
 
 
 class ReplacedSides:
@@ -33,22 +35,21 @@ class ReplacedSides:
         replaced = [f"{side}: {kind} v{VERSION}" for side, kind in sides.items() if kind is not None]
         self.name = ", ".join([domain.name, *replaced])
         self.version = domain.version
+        self.size = domain.size
 
     def pairs(self, n: int) -> list[tuple[int, int]]:
         """The domain's n pairs of image ids (content, original)."""
         return [(self._id(content, 0), self._id(original, 1)) for content, original in self._domain.pairs(n)]
 
     def images(self, ids: Sequence[int]) -> Tensor:
-        """(len(ids), 3, H, W) uint8; drawn pictures have the size of the domain's own images."""
-        own = [i for i in ids if i >= 0]
-        found = self._domain.images(own or self._domain.pairs(1)[0][:1])  # at least one, for the size
-        images = found.new_empty(len(ids), *found.shape[1:])
-        if own:
-            images[[row for row, i in enumerate(ids) if i >= 0]] = found
+        """(len(ids), 3, size, size) uint8; drawn pictures have the size of the domain's own images."""
+        images = torch.empty(len(ids), 3, self.size, self.size, dtype=torch.uint8)
+        if own := [row for row, i in enumerate(ids) if i >= 0]:
+            images[own] = self._domain.images([ids[row] for row in own])
         for side, kind in enumerate(self._kinds):
             rows = [row for row, i in enumerate(ids) if i < 0 and ~i % 2 == side]
             if kind is not None and rows:
-                images[rows] = draw(kind, [~ids[row] for row in rows], found.shape[-1])
+                images[rows] = draw(kind, [~ids[row] for row in rows], self.size)
         return images
 
     def truth(self, ids: Sequence[int]) -> pd.DataFrame | None:
@@ -58,6 +59,14 @@ class ReplacedSides:
     def reference(self, n: int, batch: int) -> Iterable[Tensor]:
         """The domain's reference images."""
         return self._domain.reference(n, batch)
+
+    def reference_sha256(self, n: int) -> str | None:
+        """As the domain's."""
+        return self._domain.reference_sha256(n)
+
+    def check_reference(self, n: int, progress: Track) -> None:
+        """As the domain's."""
+        self._domain.check_reference(n, progress)
 
     def _id(self, image: int, side: int) -> int:
         """The id of what is shown on a side (0: content, 1: original) for an image of the domain."""

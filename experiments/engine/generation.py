@@ -55,19 +55,22 @@ class Generation:
     batch: int  # pairs at a time
     device: str  # torch device that computes
 
-    def fill(self, cell: Cell, method: Method, traced: bool, advance: Callable[[int], None]) -> None:
-        """Generate the results that are missing in a cell; `advance` is called with each finished number of pairs.
+    def fill(
+        self, cell: Cell, method: Method, traced: bool, advance: Callable[[int], None], needed: int | None = None
+    ) -> None:
+        """Generate the results that are missing or damaged in a cell; `advance` is called with each finished number.
 
         A batch with any missing result is generated again as a whole, so that a killed run ends in the same bits.
 
         Args:
             traced: keep the traces of h as well; a batch whose traces are missing is generated again for them.
+            needed: the number of the first pairs whose results are needed; None means all.
         Raises:
             UserError: a result is not finite, as with a blend that overflows.
         """
         for start in range(0, len(self.pairs), self.batch):
             indices = range(start, min(start + self.batch, len(self.pairs)))
-            done = cell.has_images(indices)
+            done = (needed is not None and start >= needed) or cell.has_images(indices)
             if not done or (traced and not cell.has_traces(indices)):
                 results, tracer = self._results(cell.label, indices, method, traced)
                 if tracer is not None:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from injectfusion.backbones.base import Backbone
+from injectfusion.core.errors import UserError
 from injectfusion.core.files import digest, lock, read_tensors, write_tensors
 from injectfusion.core.images import to_model
-from injectfusion.method import ContentSource
 from injectfusion.sampling import Trajectory, trajectory
-from injectfusion.schedule import timesteps
+from injectfusion.schedule import ContentSource, kept_timesteps
 
 _VERSION = 2  # raised whenever the same settings would give other tensors
 
@@ -57,16 +57,14 @@ class LatentCache:
             left = busy
 
     def latents(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) float32 x_T of images that `fill` has computed."""
+        """(B, C, H, W) float32 x_T of images that `fill` has computed. UserError: an entry is gone or damaged."""
         return torch.stack([self._entry(image, "x_T") for image in images])
 
     def features(self, images: Tensor) -> Trajectory:
-        """The features of images that `fill` has computed; h in float16."""
+        """The features of images that `fill` has computed; h in float16. UserError: an entry is gone or damaged."""
         x_T = torch.empty(len(images), 0)  # generation starts from the originals' latents, never from the contents'
-        kept = timesteps(self.steps)
-        if self.source == "inversion":
-            kept = kept[:-1]  # inversion never evaluates the network at the last timestep
-        return Trajectory(x_T, torch.stack([self._entry(image, "h") for image in images]), tuple(kept))
+        kept = kept_timesteps(self.steps, len(self.backbone.alpha_cumprod), self.source)
+        return Trajectory(x_T, torch.stack([self._entry(image, "h") for image in images]), kept)
 
     def _fill(self, images: Tensor) -> None:
         paths = [self._path(image) for image in images]
@@ -84,5 +82,8 @@ class LatentCache:
     def _entry(self, image: Tensor, name: str) -> Tensor:
         entry = read_tensors(self._path(image), (name,))
         if entry is None:
-            raise RuntimeError(f"latent cache entry {self._path(image)} vanished or was damaged during the run")
+            raise UserError(
+                f"{self._path(image)} was removed or damaged while it was in use; run the command again, "
+                "which computes it again"
+            )
         return entry[name]

@@ -1,21 +1,21 @@
-"""The plan of an experiment: its rows, checked before anything is loaded."""
+"""The plan of an experiment: its settings and rows, checked before anything is loaded."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
-
+from experiments.configuration import published
+from experiments.schema import Settings as Configuration
+from experiments.schema import check_keys
+from experiments.schema import resolved as resolved
 from experiments.store.cell import SIDES, Results
 from experiments.tables.analyses import Analysis
-from injectfusion.core.errors import UserError, unknown
+from experiments.tables.verdicts import check_claims
+from injectfusion.core.dotted import imported
+from injectfusion.core.errors import UserError, first_line, unknown
 from injectfusion.core.files import require_writable
 from injectfusion.method import Method
-from injectfusion.schedule import timesteps
-
-Configuration = dict[str, Any]  # a composed configuration with its interpolations resolved
 
 
 @dataclass(frozen=True)
@@ -29,52 +29,66 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of an experiment, and whether its analyses need the norms of h at every step."""
+    """The rows of an experiment, and what its analyses need of all pairs: norms of h at every step, or images."""
 
     rows: Sequence[PlannedRow]
     traced: bool
-
-
-def resolved(config: DictConfig, seed: int | None = None) -> Configuration:
-    """A composed configuration with its interpolations resolved, for another seed if one is given."""
-    if seed is not None:
-        config = OmegaConf.merge(config, {"seed": seed})  # type: ignore[assignment]
-    settings: Configuration = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    return settings
+    pictured: bool
 
 
 def plan(settings: Configuration) -> Plan:
-    """The plan of a configuration.
+    """The plan of a resolved configuration.
 
-    UserError: a value out of its range, an unknown key of a row, an unknown floor, a folder that cannot be written.
+    UserError: an unknown key of the method, or a value out of its range; no rows, or one that is malformed; an unknown
+    floor, or table of the paper; a malformed claim or trend; an analysis that cannot be imported; a folder that cannot
+    be written.
     """
-    _check(settings)
     experiment = settings["experiment"]
+    check_keys("method", settings["method"], [field.name for field in fields(Method)])
+    rows = _rows(experiment, settings["method"])
+    if experiment["paper"] is not None:
+        published(experiment["paper"])
+    check_claims(experiment["claims"], experiment["trends"])
+    analyses = [_analysis(path) for path in experiment["analyses"]]
+    for key in ("results", "outputs"):
+        require_writable(Path(settings[key]), key)
+    return Plan(rows, any(analysis.traced for analysis in analyses), any(analysis.pictured for analysis in analyses))
+
+
+def _rows(experiment: Mapping[str, Any], method: Mapping[str, Any]) -> list[PlannedRow]:
     rows = []
     for name, changes in experiment["rows"].items():
-        for key in changes or {}:
-            if key not in settings["method"]:
-                raise UserError(unknown(f"key in experiment.rows.{name}:", key, list(settings["method"])))
-        rows.append(PlannedRow(name, "generated", Method(**settings["method"] | (changes or {}))))
+        if not isinstance(name, str) or not name:
+            raise UserError(f"experiment.rows has the name {name!r}; it must be a text: quote it in the file")
+        check_keys(f"experiment.rows.{name}", {**method, **(changes or {})}, list(method))
+        rows.append(PlannedRow(name, "generated", _method(name, method, changes or {})))
+    if not rows:
+        raise UserError("experiment.rows is empty; an experiment needs at least one row")
     for floor in experiment["floors"]:
         if floor not in SIDES:
             raise UserError(unknown("floor", floor, SIDES))
         rows.append(PlannedRow(f"{floor} as results", floor))
-    analyses: list[type[Analysis]] = [get_class(path) for path in experiment["analyses"]]
-    return Plan(rows, traced=any(analysis.traced for analysis in analyses))
+    for i, row in enumerate(rows):
+        if row.name in {other.name for other in rows[:i]}:
+            raise UserError(f"two rows are named {row.name!r}: change experiment.rows or experiment.floors")
+    return rows
 
 
-def _check(settings: Configuration) -> None:
-    for key in ("scale.pairs", "scale.steps", "scale.reference", "batch_size", "seeds"):
-        group, _, name = key.rpartition(".")
-        value = (settings[group] if group else settings)[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{key} is {value}; it must be a whole number, 1 or more")
-    if isinstance(settings["seed"], bool) or not isinstance(settings["seed"], int):
-        raise UserError(f"seed is {settings['seed']}; it must be a whole number")
+def _method(name: str, method: Mapping[str, Any], changes: Mapping[str, Any]) -> Method:
     try:
-        timesteps(settings["scale"]["steps"])
-    except ValueError as error:
-        raise UserError(f"scale.{error}") from error
-    for key in ("results", "outputs"):
-        require_writable(Path(settings[key]), key)
+        return Method(**{**method, **changes})
+    except UserError as error:
+        if not changes:
+            raise
+        raise UserError(f"{error} (in the row {name!r})") from error
+
+
+def _analysis(path: str) -> Analysis:
+    """An analysis by its dotted path. UserError: it cannot be imported or created."""
+    kind = imported(path, "experiment.analyses")
+    if not (isinstance(kind, type) and issubclass(kind, Analysis)):
+        raise UserError(f"experiment.analyses={path} is no subclass of experiments.tables.analyses.Analysis")
+    try:
+        return kind()
+    except TypeError as error:  # abstract, or with arguments
+        raise UserError(f"experiment.analyses={path} cannot be created ({first_line(error)})") from error

@@ -1,7 +1,9 @@
 """Content injection between prompts (appendix I, Fig. 13): a grid of images from noise, no inversion, no metrics."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -11,6 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from experiments.engine.plan import Configuration, resolved
+from experiments.schema import Experiment, Target, Where, check_target
 from experiments.tables.figures import grid
 from experiments.tables.publish import stem
 from injectfusion.backbones.stable_diffusion import StableDiffusion
@@ -21,13 +24,27 @@ from injectfusion.core.progress import Progress
 from injectfusion.method import Method
 from injectfusion.sampling import generate, pair_generator, reverse
 
+_SOME = Where(", at least one", lambda values: len(values) > 0)
+_PAIR = Where(" with the keys original and content", lambda prompts: prompts.keys() == {"original", "content"})
+
+
+@dataclass
+class Prompts(Experiment):
+    """The keys of an experiment that `run` runs: those of every experiment, and its own."""
+
+    model: Target
+    guidance: float
+    inject: Annotated[list[Literal["conditional", "unconditional", "both"]], _SOME]
+    prompts: Annotated[list[Annotated[dict[str, str], _PAIR]], _SOME]
+
 
 def run(config: DictConfig) -> None:
     """Run an experiment whose pairs are prompts: one row per pair, one column per branch that is injected.
 
     UserError: a value outside its range; the model is missing; results cannot be written.
     """
-    console, settings = Console(), resolved(config)
+    console, settings = Console(), resolved(config, experiment=Prompts)
+    check_target("experiment.model", settings["experiment"]["model"], ("device",))
     method = Method(**settings["method"])
     if method.split != "h":
         raise UserError("experiment=stable_diffusion injects at h only; leave method.site at h")

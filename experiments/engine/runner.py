@@ -15,13 +15,14 @@ from experiments.engine.plan import Configuration, Plan, PlannedRow, plan, resol
 from experiments.engine.sweep import hand_over, in_multirun
 from experiments.engine.workspace import Workspace, open_workspace
 from experiments.outlets.tracker import Tracker
-from experiments.store.cell import Cell
+from experiments.store.cell import PICTURES, Cell
 from experiments.store.provenance import provenance
 from experiments.tables.figures import grid
 from experiments.tables.publish import GRID_PAIRS, Result, naming
 from experiments.tables.rows import Row
 from injectfusion.core.devices import resolve_device
 from injectfusion.core.errors import UserError
+from injectfusion.core.images import read_intact
 from injectfusion.core.progress import Progress
 
 
@@ -62,8 +63,9 @@ def _require_different_pairs(repetitions: list[Configuration]) -> None:
 
 def _completed(settings: Configuration, planned: Plan, device: str, console: Console) -> dict[str, Cell]:
     """Every row's complete cell for one seed."""
-    workspace = open_workspace(settings, device)
-    with console.status("reading images and networks"):
+    with Progress() as progress, progress.stage("reading images and networks"):
+        workspace = open_workspace(settings, device)
+        workspace.check(row.method for row in planned.rows if row.method is not None)
         workspace.save_pictures()
         cells = {row.name: workspace.cell(row) for row in planned.rows}
     overrides = HydraConfig.get().overrides.task
@@ -77,45 +79,60 @@ def _completed(settings: Configuration, planned: Plan, device: str, console: Con
         markup=False,
     )
     made_by = provenance(device, settings["seed"], shlex.join(["python", "run.py", *overrides]))
-    rows = [row for row in planned.rows if not _finished(cells[row.name], planned.traced)]
+    # A cell whose results were removed to save space keeps its numbers. Grids and the report show the first pairs.
+    needed = len(workspace.pairs) if planned.pictured else min(PICTURES, len(workspace.pairs))
+    rows = [row for row in planned.rows if not _finished(cells[row.name], planned.traced, needed)]
     if not rows:
         return cells
     with Progress() as progress:
-        workspace.targets(progress.track)  # first: a broken reference image is found before hours of generation
+        if not all(cells[row.name].complete for row in rows):
+            workspace.targets(progress.track)  # first: a broken reference image is found before hours of generation
         # Other processes may work on the same store: first the cells that no other process holds, then the others.
         for wait in (False, True):
             for row in list(rows):
                 with cells[row.name].lock(wait) as held:
                     if held:
                         rows.remove(row)
-                        _complete(workspace, row, cells[row.name], planned.traced, made_by, progress)
+                        _complete(workspace, row, cells[row.name], planned.traced, needed, made_by, progress)
     return cells
 
 
-def _finished(cell: Cell, traced: bool) -> bool:
-    """Whether it is complete, with traces if they are wanted."""
-    return cell.complete and not (traced and cell.generated and not cell.has_traces(range(cell.pairs)))
+def _finished(cell: Cell, traced: bool, needed: int) -> bool:
+    """Whether it is complete, with the needed results, those of the first pairs, and with traces if they are wanted."""
+    if not cell.complete or not cell.generated:
+        return cell.complete
+    pictured = cell.has_images(range(needed)) and read_intact(cell.grid) is not None
+    return pictured and (not traced or cell.has_traces(range(cell.pairs)))
 
 
 def _complete(
-    workspace: Workspace, row: PlannedRow, cell: Cell, traced: bool, made_by: Mapping[str, Any], progress: Progress
+    workspace: Workspace,
+    row: PlannedRow,
+    cell: Cell,
+    traced: bool,
+    needed: int,
+    made_by: Mapping[str, Any],
+    progress: Progress,
 ) -> None:
-    """Inversion, generation and scoring of one row."""
-    pairs = workspace.pairs
+    """Inversion, generation and scoring of one row, as far as they are missing."""
+    pairs, scored = workspace.pairs, cell.complete
     task = progress.task(row.name, len(pairs))
-    if row.method is not None and not _finished(cell, traced):
+    if row.method is not None and not _finished(cell, traced, needed):
         inversion = progress.task("  inversion", len(pairs.images))
         latents = workspace.invert(row.method, inversion.advance)
         inversion.remove()
-        workspace.generation(latents).fill(cell, row.method, traced, task.advance)
-    if cell.complete:
+        workspace.generation(latents).fill(cell, row.method, traced, task.advance, needed if scored else len(pairs))
+        few = slice(0, GRID_PAIRS)
+        results = cell.images(range(len(pairs))[few])
+        columns = [("content", pairs.contents[few]), ("original", pairs.originals[few]), ("result", results)]
+        grid([columns], cell.grid, cell.label)
+    if scored:
         return
     if row.results == "generated":
         images = cell.images(range(len(pairs)))
-        few = slice(0, GRID_PAIRS)
-        columns = [("content", pairs.contents[few]), ("original", pairs.originals[few]), ("result", images[few])]
-        grid([columns], cell.grid, cell.label)
     else:
         images = pairs.contents if row.results == "contents" else pairs.originals
         task.advance(len(pairs))
-    cell.finish(workspace.score(images, progress.track), made_by)
+    with progress.stage("  scoring"):
+        score = workspace.score(images, progress.track)
+    cell.finish(score, made_by)

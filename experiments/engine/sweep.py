@@ -1,4 +1,4 @@
-"""A Hydra multirun ends in one table: its jobs leave their rows on disk, and a callback gathers them."""
+"""A Hydra multirun ends in one table: its jobs leave their rows on disk, which are gathered at its end."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
-from experiments.command_line import explain
+from experiments.engine.conclude import publish_and_print, track
 from experiments.engine.plan import Configuration
+from experiments.engine.points import named, swept, task, values_of
 from experiments.store.cell import Store
+from experiments.tables.publish import Result
 from experiments.tables.rows import Row
-from injectfusion.core.errors import one_line_errors
 from injectfusion.core.files import write_json
 
 ROWS_FILE = "rows.json"
@@ -30,8 +29,12 @@ def in_multirun() -> bool:
 def hand_over(settings: Configuration, rows: Sequence[Row]) -> None:
     """Leave a job's finished rows for the end of the multirun. By file, as jobs may run in other processes."""
     hydra = HydraConfig.get()
-    cells = {row.name: [cell.name for cell in row.cells] for row in rows}
-    record = {"settings": settings, "rows": cells, "overrides": list(hydra.overrides.task)}
+    record = {
+        "job": hydra.job.num,
+        "settings": settings,
+        "values": values_of(hydra.runtime.choices, task(hydra), settings),
+        "rows": {row.name: [cell.name for cell in row.cells] for row in rows},
+    }
     write_json(Path(hydra.runtime.output_dir) / ROWS_FILE, record)
 
 
@@ -43,52 +46,41 @@ def gather(jobs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Row]]:
     Args:
         jobs: what each `hand_over` left, as JSON values.
     """
-    values = [dict(map(_key_and_value, job["overrides"])) for job in jobs]
-    keys = dict.fromkeys(key for given in values for key in given)
-    axes = [key for key in keys if any(given.get(key) != values[0].get(key) for given in values)]
+    axes, points = swept([job["values"] for job in jobs])
     common = {name for name, cells in jobs[0]["rows"].items() if all(job["rows"].get(name) == cells for job in jobs)}
-    swept = {name for job in jobs for name in job["rows"]} - common
+    changing = {name for job in jobs for name in job["rows"]} - common
     store = Store(jobs[0]["settings"]["outputs"])
     rows: dict[str, Row] = {}
-    for job, given in zip(jobs, values, strict=True):
-        point = {axis: given.get(axis) for axis in axes}
-        where = _named(point)
+    for job, point in zip(jobs, points, strict=True):
         for series, names in job["rows"].items():
             cells = tuple(store.finished(name) for name in names)
             if series in common:
                 rows[series] = Row(series, cells, series)
             else:
-                name = where if len(swept) == 1 else f"{series}, {where}"
+                name = named(point) if len(changing) == 1 else f"{series}, {named(point)}"
                 rows[name] = Row(name, cells, series, point)
     return axes, sorted(rows.values(), key=lambda row: not row.generated)  # floors last, as in every table
 
 
-def _key_and_value(override: str) -> tuple[str, Any]:
-    """Key and typed value of an override, as Hydra reads it."""
-    parsed = OverridesParser.create().parse_override(override)
-    return parsed.key_or_group, parsed.value()
+def clear(config: DictConfig) -> None:
+    """Remove what an earlier sweep left in the folder of a sweep."""
+    for path in _left(config):
+        path.unlink()
 
 
-def _named(point: Mapping[str, Any]) -> str:
-    """`gamma=0.1, omega=0` of swept values; a single value that is a word stands alone."""
-    if len(point) == 1 and isinstance(word := next(iter(point.values())), str):
-        return word
-    return ", ".join(f"{key.rpartition('.')[2]}={'null' if v is None else v}" for key, v in point.items())
+def conclude_sweep(config: DictConfig) -> None:
+    """Publish and track the result of each experiment of a finished sweep."""
+    jobs = sorted((json.loads(path.read_text()) for path in _left(config)), key=lambda job: job["job"])
+    results = []
+    for name in dict.fromkeys(job["settings"]["experiment"]["name"] for job in jobs):
+        own = [job for job in jobs if job["settings"]["experiment"]["name"] == name]
+        axes, rows = gather(own)
+        results.append(Result(own[0]["settings"], rows, config.hydra.overrides.task, axes))
+    records = [publish_and_print(result, Console()) for result in results]
+    for result, record in zip(results, records, strict=True):
+        track(result, record, instantiate(result.settings["tracker"]))
 
 
-class OneTable(Callback):
-    """Hydra callback: builds the table and the figures of all jobs' rows when a multirun ends."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from experiments.engine.conclude import conclude  # its imports take seconds, and are needed only here
-        from experiments.tables.publish import Result
-
-        files = sorted(Path(config.hydra.sweep.dir).glob(f"*/{ROWS_FILE}"), key=lambda path: int(path.parent.name))
-        jobs = [json.loads(file.read_text()) for file in files]
-        with one_line_errors(explain):  # Hydra turns the exceptions of callbacks into warnings, but not an exit
-            for name in dict.fromkeys(job["settings"]["experiment"]["name"] for job in jobs):
-                own = [job for job in jobs if job["settings"]["experiment"]["name"] == name]
-                axes, rows = gather(own)
-                settings = own[0]["settings"]
-                result = Result(settings, rows, config.hydra.overrides.task, axes)
-                conclude(result, instantiate(settings["tracker"]), Console())
+def _left(config: DictConfig) -> list[Path]:
+    """What `hand_over` left in the folder of a sweep."""
+    return list(Path(config.hydra.sweep.dir).rglob(ROWS_FILE))

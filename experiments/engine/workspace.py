@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -18,9 +18,13 @@ from experiments.engine.latents import LatentCache
 from experiments.engine.plan import Configuration, PlannedRow
 from experiments.store.cell import Cell, Specification, Store
 from injectfusion.backbones.base import Backbone
+from injectfusion.core.errors import UserError
 from injectfusion.core.files import digest, lock, read_tensors, write_tensors
 from injectfusion.core.progress import Track
-from injectfusion.method import ContentSource, Method
+from injectfusion.method import Method
+from injectfusion.own_blend import OwnBlend
+from injectfusion.sampling import pair_generator
+from injectfusion.schedule import ContentSource
 from metrics import frechet, origins
 from metrics.encoders.base import BATCH, EncoderSuite, batches
 from metrics.estimates import Bootstrap
@@ -54,7 +58,8 @@ class Workspace:
         settings: the composed configuration, resolved.
         device: a torch device that exists.
     Raises:
-        UserError: fewer pairs or reference images than the metrics need; the errors of domain and encoders.
+        UserError: fewer pairs or reference images than the metrics need; images of another size than the encoders take;
+            the errors of domain and encoders.
     """
 
     def __init__(self, settings: Configuration, device: str) -> None:
@@ -68,12 +73,43 @@ class Workspace:
         self.scoring = _scoring(settings["scoring"])
         domain: Domain = instantiate(settings["data"])
         self.domain = ReplacedSides(domain, settings["originals"], settings["contents"])
-        self._reference_name = f"{domain.name} v{domain.version}, {self._scale['reference']} images"
         self.encoders: EncoderSuite = instantiate(settings["encoders"], device=device)
+        if (size := self.encoders.image_size) not in (None, self.domain.size):
+            advice = f"set data.size={size}, or choose other encoders="
+            raise UserError(
+                f"images are {self.domain.size} px, the encoders {self.encoders.name} take {size} px: {advice}"
+            )
         dimension = self.encoders.features.dimension
         frechet.require(self._scale["pairs"], dimension, "pairs (scale.pairs)")
         frechet.require(self._scale["reference"], dimension, "reference images (scale.reference)")
         self._ids = self.domain.pairs(self._scale["pairs"])
+        n = self._scale["reference"]
+        self._reference_name = f"{domain.name} v{domain.version}, {n} images"
+        if content := domain.reference_sha256(n):
+            self._reference_name += f", sha256 {content[:12]}"
+
+    @torch.inference_mode()
+    def check(self, methods: Iterable[Method]) -> None:
+        """Refuse what cannot be run on this network, before anything is read or computed.
+
+        UserError: the network takes images of another size; a method needs more steps than the network has training
+        timesteps, or a site that it does not have; a user's own blend fails or cannot be identified.
+        """
+        for method in methods:
+            backbone = self._backbone.at(method.split)
+            backbone.require_size(self.domain.size)
+            last = len(backbone.alpha_cumprod) - 1
+            steps = {"scale.steps": self._scale["steps"], "method.generation_steps": method.generation_steps}
+            for key, number in {**steps, "method.inject_steps": method.inject_steps}.items():
+                if number is not None and number > last + 1:
+                    raise UserError(
+                        f"{key} is {number}; the network has {last + 1} training timesteps, and no more steps"
+                    )
+            method.identity()
+            if isinstance(method.blend_function, OwnBlend):
+                noise = torch.randn(2, 3, self.domain.size, self.domain.size, generator=pair_generator(0, 0))
+                h = backbone.encode(noise.to(self._device), last).h
+                method.blend_function.try_out(h, h.flip(0), method.gamma)
 
     @cached_property
     def pairs(self) -> PairImages:
@@ -184,6 +220,7 @@ class Workspace:
             entry = read_tensors(path, ("features",))
             if entry is None:
                 n = self._scale["reference"]
+                self.domain.check_reference(n, progress)
                 images = zip(progress(batches(n), "reference"), self.domain.reference(n, BATCH), strict=True)
                 entry = {"features": torch.cat([self.encoders.features(batch) for _, batch in images])}
                 write_tensors(path, entry)

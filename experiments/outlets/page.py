@@ -19,6 +19,7 @@ from experiments.outlets.formats import format_interval, format_value
 from experiments.store.cell import Cell, Store
 from experiments.tables.record import VERDICTS, Record, records
 from injectfusion.core.errors import UserError
+from injectfusion.core.images import read_intact
 
 Pictures = dict[str, int]  # data URIs in order, each once with its index: experiments share cells, and rows share pairs
 
@@ -83,15 +84,20 @@ class ExperimentSection:
     """An experiment on the page."""
 
     record: Record
-    figures: list[tuple[str, str | None]]  # captions and data URIs; None if the file is missing
-    grid: str | None  # data URI; None if the file is missing
+    figures: list[tuple[str, str | None]]  # captions and data URIs; None if the file is missing or damaged
+    grid: str | None  # the same
     views: list[PairsView] | str  # one for each set of pairs, or the sentence that says why there are none
 
 
-def data_uri(path: Path, lossless: bool = False) -> str:
-    """A picture as WebP: a grid of faces looks the same in a third of the bytes; figures need `lossless`."""
+def data_uri(path: Path, lossless: bool = False) -> str | None:
+    """A picture as WebP: a grid of faces looks the same in a third of the bytes; figures need `lossless`.
+
+    None if the file is missing or damaged.
+    """
+    if (picture := read_intact(path)) is None:
+        return None
     stream = io.BytesIO()
-    Image.open(path).convert("RGB").save(stream, "WEBP", lossless=lossless, quality=70, method=6)
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(stream, "WEBP", lossless=lossless, quality=70, method=6)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
@@ -101,13 +107,10 @@ def split_code(text: str) -> list[tuple[str, bool]]:
 
 
 def _section(record: Record, results: Path, store: Store, pairs: int, pictures: Pictures) -> ExperimentSection:
-    def embedded(name: str, lossless: bool = False) -> str | None:
-        return data_uri(results / name, lossless) if (results / name).exists() else None
-
     return ExperimentSection(
         record=record,
-        figures=[(figure.caption, embedded(f"{figure.file}.png", lossless=True)) for figure in record.figures],
-        grid=embedded(record.grid),
+        figures=[(drawn.caption, data_uri(results / f"{drawn.file}.png", lossless=True)) for drawn in record.figures],
+        grid=data_uri(results / record.grid),
         views=_views(record, store, pairs, pictures) if pairs else [],
     )
 
@@ -119,8 +122,9 @@ def _views(record: Record, store: Store, pairs: int, pictures: Pictures) -> list
     for row in record.rows:
         try:
             cell = store.finished(row.cells[0])
-        except UserError:
-            return f"Single pairs are not shown: the cell `{row.cells[0]}` is not in the store. {again}"
+        except UserError as error:
+            why = str(error).replace(f" in {store.outputs}", "")  # the page names no folder of this machine
+            return f"Single pairs are not shown: {why}. {again}"
         if cell.generated:
             sets.setdefault(cell.pairs_sha256, {})[row.name] = cell
     views = []
@@ -130,11 +134,12 @@ def _views(record: Record, store: Store, pairs: int, pictures: Pictures) -> list
             [own.path("contents", i), own.path("originals", i), *(cell.image_path(i) for cell in cells.values())]
             for i in range(min(pairs, total))
         ]
-        there = list(takewhile(lambda line: all(path.exists() for path in line), paths))
+        lines = [[data_uri(path) for path in line] for line in paths]
+        there = list(takewhile(lambda line: None not in line, lines))
         if not there:
-            missing = next(path for path in paths[0] if not path.exists()).relative_to(store.outputs)
-            return f"Single pairs are not shown: the picture `{missing}` is not in the store. {again}"
-        shown = [[pictures.setdefault(data_uri(path), len(pictures)) for path in line] for line in there]
+            missing = paths[0][lines[0].index(None)].relative_to(store.outputs)
+            return f"Single pairs are not shown: the picture `{missing}` is missing or damaged in the store. {again}"
+        shown = [[pictures.setdefault(uri, len(pictures)) for uri in line if uri] for line in there]
         views.append(_view(cells, total, shown))
     return views
 

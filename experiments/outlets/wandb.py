@@ -6,11 +6,15 @@ Everything comes from disk, so W&B receives the same whether an experiment sends
 
 from __future__ import annotations
 
+import os
 import re
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
 import pandas as pd
 
@@ -18,13 +22,19 @@ from experiments.outlets.tracker import Tracker
 from experiments.store.cell import Cell, Store
 from experiments.tables.record import DrawnFigure, Number, Record, Table
 from experiments.tables.rows import Row, heading
-from injectfusion.core.errors import UserError
-from injectfusion.core.files import digest, write_text
+from injectfusion.core.errors import UserError, first_line
+from injectfusion.core.files import digest, require_writable, write_text
 
 if TYPE_CHECKING:
     import wandb
 
 STEPS = ("gamma", "omega", "t_edit")  # settings of the method that are step axes
+_MODES: dict[str, Literal["online", "offline", "disabled"]] = {
+    "online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"
+}  # fmt: skip
+_QUIET: dict[str, Any] = {"silent": True, "console": "off", "disable_git": True, "x_disable_stats": True}
+_PATIENCE = 5  # seconds until the server counts as not reachable
+_NOT_IN_NAMES = "/\\#?%:"  # characters that W&B refuses in names of projects and entities
 _COMPLETE = "complete"  # in a run's summary: all of it was logged
 _LONGEST = 48  # of a part of a key: W&B makes artifact names of keys, of at most 128 characters
 
@@ -40,7 +50,8 @@ class WandbTracker(Tracker):
         project, entity: where runs go; None is the user's default entity.
         directory: the store, the folder of all outputs.
     Raises:
-        UserError: wandb is not installed, or refuses a run.
+        UserError: wandb is not installed; it refuses a setting, a name, the login, or a run; its server cannot be
+            reached, or a folder that it needs not written.
     """
 
     def __init__(self, project: str, entity: str | None, directory: str) -> None:
@@ -51,10 +62,41 @@ class WandbTracker(Tracker):
 
         self._wandb = wandb
         self._project, self._entity, self._store = project, entity, Store(directory)
-        self._mode = wandb.setup().settings.mode
-        if self._mode == "online" and not wandb.login(prompt=False, verify=False):
+        if os.environ.get("WANDB_MODE") != "disabled":
+            require_writable(Path(wandb.env.get_data_dir()), "WANDB_DATA_DIR")
+            require_writable(Path(wandb.env.get_cache_dir()), "WANDB_CACHE_DIR")
+        try:
+            settings = wandb.setup(wandb.Settings(**_QUIET)).settings
+        except (wandb.Error, ValueError) as error:  # pydantic's errors are of ValueError
+            raise UserError(
+                f"W&B refuses {_refused() or 'one of its settings'} ({_reason(error)}); correct it"
+            ) from error
+        if settings.mode not in _MODES:
+            raise UserError(f"WANDB_MODE={settings.mode} is not supported; use one of {', '.join(_MODES)}")
+        self._mode = _MODES[settings.mode]
+        if self._mode == "disabled":
+            return
+        _check_name("project", project)
+        if entity is not None:
+            _check_name("entity", entity)
+        if self._mode == "online" and not self._logged_in(settings.base_url):
             self._mode = "offline"
-        self.online = self._mode == "online"
+
+    @property
+    def online(self) -> bool:
+        return self._mode == "online"
+
+    def _logged_in(self, server: str) -> bool:
+        """Whether there are credentials. UserError: they are refused, or the server cannot be reached."""
+        try:
+            if not self._wandb.login(prompt=False, verify=False):
+                return False
+            _require_reachable(server)
+            _ = self._wandb.Api(timeout=_PATIENCE).viewer  # asks the server for the account
+        except self._wandb.Error as error:
+            advice = "correct WANDB_API_KEY or `wandb login` again, or set WANDB_MODE=offline"
+            raise UserError(f"W&B refuses the login at {server} ({first_line(error)}): {advice}") from error
+        return True
 
     @property
     def unsent(self) -> list[Path]:
@@ -98,19 +140,22 @@ class WandbTracker(Tracker):
         if mark.exists() or self._mode == "disabled":
             return
         self._store.outputs.mkdir(parents=True, exist_ok=True)
-        quiet: dict[str, Any] = {"silent": True, "console": "off", "disable_git": True, "x_disable_stats": True}
-        settings = self._wandb.Settings(mode=self._mode, **quiet)
+        settings = self._wandb.Settings(mode=self._mode, **_QUIET)
         to: dict[str, Any] = {"project": self._project, "entity": self._entity, "dir": self._store.outputs}
         try:
             # A run that another store made is resumed: its summary says whether it is complete.
-            with self._wandb.init(id=run_id, resume="allow", settings=settings, **to, **about) as run:
+            run = self._wandb.init(id=run_id, resume="allow", settings=settings, **to, **about)
+            failed = True
+            try:
                 if not (run.resumed and run.summary.get(_COMPLETE)):
                     log(run)
                     run.summary[_COMPLETE] = True
-        except self._wandb.Error as error:
-            reason = str(error).partition("\n")[0]
+                failed = False
+            finally:  # as a context, a run would print the traceback
+                run.finish(exit_code=int(failed))
+        except (self._wandb.Error, OSError) as error:
             raise UserError(
-                f"W&B refuses {about['name']} ({reason}); all of it is on disk: fix this, "
+                f"W&B refuses {about['name']} ({first_line(error)}); all of it is on disk: fix this, "
                 "then send it with python -m experiments.dashboard"
             ) from error
         write_text(mark, f"{about['group']}: {about['name']}\n")
@@ -148,6 +193,45 @@ class WandbTracker(Tracker):
             media[key] = self._wandb.Image(str(folder / f"{figure.file}.png"), caption=figure.caption)
         media[board.grid] = self._wandb.Image(str(folder / board.record.grid), caption=board.record.title)
         run.log(media)
+
+
+def _refused() -> str | None:
+    """The environment variable that W&B refuses, `WANDB_MODE=foo`; None if it is in a settings file."""
+    import wandb
+
+    for name, value in os.environ.items():
+        try:
+            wandb.Settings().update_from_env_vars({name: value})
+        except (wandb.Error, ValueError):
+            return f"{name}={value}"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """W&B's reason for refusing a setting: a line, or pydantic's `1 validation error for Settings`, name, reason."""
+    lines = str(error).splitlines()
+    return lines[2].partition(" [type=")[0].strip() if len(lines) > 2 else first_line(error)
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not name.strip() or len(name) > 128 or any(character in name for character in _NOT_IN_NAMES):
+        advice = f"up to 128 characters without any of {_NOT_IN_NAMES}"
+        raise UserError(f"W&B takes no {kind} named {name!r}; choose another name, of {advice}")
+
+
+def _require_reachable(server: str) -> None:
+    """UserError: there is no answer. Any answer will do, as W&B itself handles redirects and certificates."""
+    try:
+        urlopen(server, timeout=_PATIENCE).close()
+    except HTTPError:
+        pass
+    except (OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        if not isinstance(reason, ssl.SSLError):
+            advice = (
+                "check the network and WANDB_BASE_URL, or set WANDB_MODE=offline and send the runs with `wandb sync`"
+            )
+            raise UserError(f"the W&B server {server} cannot be reached ({reason}): {advice}") from error
 
 
 @dataclass(frozen=True)

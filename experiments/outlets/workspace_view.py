@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.outlets.wandb import Board
-from injectfusion.core.errors import UserError
+from injectfusion.core.errors import UserError, first_line
 from injectfusion.core.files import write_text
 
 if TYPE_CHECKING:
@@ -74,10 +74,9 @@ def save(view: ws.Workspace, memory: Path) -> str:
                 before.runset_settings = view.runset_settings
                 view = before
         address = str(view.save().url)
-    except wandb.Error as error:
-        reason = str(error).partition("\n")[0]
+    except (wandb.Error, OSError) as error:
         raise UserError(
-            f"W&B refuses the workspace ({reason}); the runs are saved: fix this, then run the command again"
+            f"W&B refuses the workspace ({first_line(error)}); the runs are saved: fix this, then run the command again"
         ) from error
     write_text(memory, address)
     return address

@@ -1,9 +1,11 @@
 """Provenance: where and with which versions numbers were made."""
 
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,10 @@ _PACKAGES = ("torch", "diffusers", "open_clip_torch", "torchmetrics", "numpy", "
 
 
 def provenance(device: str, seed: int, command: str) -> dict[str, Any]:
-    """Commit and dirty flag, versions, device, seed, command and time (UTC), as JSON values."""
+    """Commit and dirty flag, versions, device, seed, command and time (UTC), as JSON values.
+
+    Without a checkout of this project, as after the download of an archive, the commit is None.
+    """
     return {
         "commit": _git("rev-parse", "HEAD"),
         # results/ holds what runs write: it determines no number.
@@ -30,9 +35,17 @@ def provenance(device: str, seed: int, command: str) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of a git command in the project; None outside a checkout."""
+    """Output of a git command in the project's checkout; None outside a checkout, or inside one of another project."""
+    top = _output("rev-parse", "--show-toplevel")
+    return _output(*arguments) if top is not None and Path(top).resolve() == ROOT.resolve() else None
+
+
+def _output(*arguments: str) -> str | None:
+    # Inside a git hook, variables such as GIT_DIR name the repository of the hook.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(ROOT), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

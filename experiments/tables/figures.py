@@ -1,7 +1,9 @@
 """Figures of results, as SVG and PNG, and grids of pictures."""
 
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -54,7 +56,8 @@ def write(figure: Figure, path: Path) -> None:
     with matplotlib.rc_context(_STYLE):
         for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 160})):
             save = partial(figure.savefig, format=suffix, **options)  # type: ignore[arg-type]
-            write_atomic(path.with_name(f"{path.name}.{suffix}"), save)
+            with _any_script():
+                write_atomic(path.with_name(f"{path.name}.{suffix}"), save)
 
 
 def overview(rows: Sequence[Row], axes: Sequence[str]) -> Figure:
@@ -176,4 +179,13 @@ def grid(lines: Sequence[Sequence[tuple[str, Tensor]]], path: Path, title: str =
             figure.text(*place, text, ha="center", va="baseline", fontsize=8, linespacing=1.1)
     figure.figimage(canvas)
     figure.text(0.5, 1 - 4 / size_y, title, ha="center", va="top", fontsize=9)
-    write_atomic(path, lambda p: figure.savefig(p))
+    with _any_script():
+        write_atomic(path, lambda p: figure.savefig(p))
+
+
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Titles may have characters, such as those of a folder's name, that the font does not: it draws boxes for them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield

@@ -21,27 +21,37 @@ from experiments.tables.common import main_table, numbers, shares_table
 from experiments.tables.record import DrawnFigure, Record, RecordedRow
 from experiments.tables.rows import Row
 from experiments.tables.verdicts import judge_claims, judge_trends
-from injectfusion.core.files import write_text
+from injectfusion.core.files import LONGEST_NAME, file_name, write_text
 
 # Overrides that change no number, and so are not part of a result's name.
 _UNNAMED = ("device", "batch_size", "outputs", "results", "assets", "tracker", "hydra")
+_NAMED = ("hydra.mode", "hydra.sweeper")  # they decide which rows there are
+_STEM, _FIGURE = LONGEST_NAME - 50, LONGEST_NAME - 4  # bytes of names, without `-artifacts.svg` and `.svg`
 GRID_PAIRS = 4
 GRID_COLUMNS = 16  # of a line; rows of the same pairs stay together
 
 
 def naming(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a command line that a result is named after: all that may change a number."""
-    return [o for o in overrides if (key := _key(o)) != "experiment" and re.split("[./]", key)[0] not in _UNNAMED]
+    """The overrides of a command line that a result is named after: all that may change a number.
+
+    Of several overrides of a key, Hydra takes the last one.
+    """
+    last = {_key(override): override for override in overrides}
+    return [override for key, override in last.items() if key != "experiment" and _is_named(key)]
 
 
 def stem(name: str, overrides: Sequence[str]) -> str:
     """Name of result files: the experiment and its overrides, so that no result overwrites another."""
     changes = ",".join(sorted(naming(overrides)))
-    return re.sub(r"[^\w.,=+-]", "_", f"{name}__{changes}" if changes else name)[:200]
+    return file_name(f"{name}__{changes}" if changes else name, _STEM)
 
 
 def _key(override: str) -> str:
     return re.split("[=@]", override.lstrip("+~"))[0]
+
+
+def _is_named(key: str) -> bool:
+    return key.startswith(_NAMED) or re.split("[./]", key)[0] not in _UNNAMED
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Result:
 
     @property
     def title(self) -> str:
-        changes = " ".join(naming(self.overrides))
+        changes = " ".join(naming(self.overrides)).encode(errors="backslashreplace").decode()  # for figures: UTF-8
         return f"{self.experiment['title']} ({changes})" if changes else str(self.experiment["title"])
 
     @property
@@ -140,7 +150,7 @@ def _write_figures(result: Result, findings: Sequence[Findings]) -> tuple[DrawnF
         caption = f"{points}, {result.rows[0].pairs} pairs, with 95 % intervals."
         drawn[result.stem] = figures.Picture(figures.overview(result.generated, result.axes), caption)
     for found in findings:
-        drawn |= {f"{result.stem}-{part}": picture for part, picture in found.figures.items()}
+        drawn |= {file_name(f"{result.stem}-{part}", _FIGURE): picture for part, picture in found.figures.items()}
     for name, picture in drawn.items():
         figures.write(picture.figure, result.folder / name)
     return tuple(DrawnFigure(name, picture.caption) for name, picture in drawn.items())

@@ -154,7 +154,7 @@ class Record:
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"not JSON: {path} ({error}); remove it and run its experiment again") from None
         if not isinstance(values, dict) or "experiment" not in values:
             return None

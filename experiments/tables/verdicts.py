@@ -1,19 +1,67 @@
 """The paper's claims, judged on finished rows by the paired bootstrap: holds, does not hold, within noise."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from experiments.overrides import written
+from experiments.schema import at_least, check_value
 from experiments.tables.record import Number, Verdict
 from experiments.tables.rows import Row
 from injectfusion.core.errors import UserError, unknown
 from metrics.estimates import Curve, Direction, Estimate
 
+METRICS = ("fd", "kid", "id", "gram")  # as `metrics.scoring.declare` names them
 TRENDS = ("rises", "falls", "best inside")
-_ORDERING = ("metric", "better", "worse", "source")
-_EQUALITY = ("metric", "equal", "margin", "source")
-_TREND = ("metric", "trend", "source")
+_NOT_COMPARABLE = ("scale.pairs", "seeds", "scoring.resamples")  # rows that differ in these have no paired difference
 
-Claim = Mapping[str, Any]  # as an experiment's file states it; the functions below check it
+# The keys of claims and trends with the kinds of their values.
+_ORDERING = {"metric": str, "better": str, "worse": str, "source": str}
+_EQUALITY = {"metric": str, "equal": list[str], "margin": Annotated[float, at_least(0)], "source": str}
+_TREND = {"metric": str, "trend": str, "source": str}
+_OF_A_PART = {"row": str, "within": list[float]}  # optional keys of trends
+
+Claim = Mapping[str, Any]  # as an experiment's file states it; `check_claims` checks it
+
+
+def check_claims(claims: Sequence[Claim], trends: Sequence[Claim]) -> None:
+    """UserError: a claim or trend with a missing or unknown key, a value of another kind, or an unknown metric."""
+    for claim in claims:
+        where = f"experiment.claims: {dict(claim)}"
+        _check(where, claim, _EQUALITY if "equal" in claim else _ORDERING)
+        if len(_compared(claim)) != 2:
+            raise UserError(f"{where}: equal needs two rows, got {len(_compared(claim))}")
+    for trend in trends:
+        where = f"experiment.trends: {dict(trend)}"
+        _check(where, trend, _TREND, _OF_A_PART)
+        if trend["trend"] not in TRENDS:
+            raise UserError(f"{where}: {unknown('trend', trend['trend'], TRENDS)}")
+        if "within" in trend and not (len(trend["within"]) == 2 and trend["within"][0] < trend["within"][1]):
+            raise UserError(f"{where}: within is {written(trend['within'])}; it must be [LOW, HIGH]")
+
+
+def check_rows(
+    claims: Sequence[Claim], trends: Sequence[Claim], rows: Sequence[Row], axes: Sequence[str], also: Sequence[str] = ()
+) -> None:
+    """Check that a table has what claims and trends are about; its rows need no cells.
+
+    Args:
+        axes: the swept keys.
+        also: further names of rows.
+    Raises:
+        UserError: a claim or trend about an unknown row, or a trend with too few points.
+    """
+    names = [*also, *(row.name for row in rows)]
+    series = list(dict.fromkeys(row.series for row in rows if row.values))
+    for claim in claims:
+        for name in _compared(claim):
+            if name not in names:
+                raise UserError(f"experiment.claims: {dict(claim)}: {unknown('row', name, names)}")
+    for trend in trends:
+        where = f"experiment.trends: {dict(trend)}"
+        if "row" in trend and trend["row"] not in series:
+            raise UserError(f"{where}: {unknown('row', trend['row'], series)}")
+        if missing := _missing(trend, _points(trend, rows, axes)):
+            raise UserError(f"{where}: {missing}")
 
 
 def verdict(claim: str, source: str, difference: Estimate, expected: Direction) -> Verdict:
@@ -24,33 +72,33 @@ def verdict(claim: str, source: str, difference: Estimate, expected: Direction) 
 def judge_claims(rows: Sequence[Row], claims: Sequence[Claim], as_configured: bool) -> list[Verdict]:
     """Judge orderings (`better` beats `worse` in `metric`) and equalities (`equal: [a, b]` to within `margin`).
 
+    A claim about rows of different pairs is left out: they have no paired difference.
+
     Args:
         as_configured: whether the rows are those of the experiment's file. If so, a claim about others is an error;
             otherwise it is left out, as the user may have removed the row.
     Raises:
-        UserError: a claim with an unknown key, metric or row.
+        UserError: as `check_claims` and, if as configured, `check_rows`.
     """
+    check_claims(claims, [])
+    if as_configured:
+        check_rows(claims, [], rows, [])
     by_name = {row.name: row for row in rows}
     verdicts = []
     for claim in claims:
-        where = f"experiment.claims: {dict(claim)}"
-        _check(where, claim, _EQUALITY if "equal" in claim else _ORDERING, rows)
-        names = claim["equal"] if "equal" in claim else (claim["better"], claim["worse"])
-        if len(names) != 2:
-            raise UserError(f"{where}: equal needs two rows, got {len(names)}")
-        if missing := [name for name in names if name not in by_name]:
-            if as_configured:
-                raise UserError(f"{where}: {unknown('row', missing[0], list(by_name))}")
+        if not all(name in by_name for name in _compared(claim)):
             continue
-        first, second = names
-        difference = by_name[first].estimates[claim["metric"]] - by_name[second].estimates[claim["metric"]]
+        first, second = (by_name[name] for name in _compared(claim))
+        if not _alike([first, second]):
+            continue
+        difference = first.estimates[claim["metric"]] - second.estimates[claim["metric"]]
         metric = rows[0].metrics[claim["metric"]]
         if "equal" in claim:
-            text = f"{metric.label}: {first} = {second}, to {claim['margin']:g}"
+            text = f"{metric.label}: {first.name} = {second.name}, to {claim['margin']:g}"
             here = difference.judged_equal(claim["margin"])
             verdicts.append(Verdict(text, claim["source"], Number.of(difference, "+.4g"), here))
         else:
-            text = f"{metric.label}: {first} {'<' if metric.direction == 'lower' else '>'} {second}"
+            text = f"{metric.label}: {first.name} {'<' if metric.direction == 'lower' else '>'} {second.name}"
             verdicts.append(verdict(text, claim["source"], difference, metric.direction))
     return verdicts
 
@@ -68,34 +116,51 @@ def judge_trends(
         as_configured: whether rows and sweep are those of the experiment's file. If so, a trend with too few points or
             about an unknown row is an error; otherwise it is left out.
     Raises:
-        UserError: an unknown trend, or one with an unknown key, metric or row.
+        UserError: as `check_claims` and, if as configured, `check_rows`.
     """
+    check_claims([], trends)
+    if as_configured:
+        check_rows([], trends, rows, axes)
     verdicts = []
     for trend in trends:
-        where = f"experiment.trends: {dict(trend)}"
-        _check(where, trend, _TREND, rows, optional=("row", "within"))
-        if trend["trend"] not in TRENDS:
-            raise UserError(f"{where}: {unknown('trend', trend['trend'], TRENDS)}")
-        series = list(dict.fromkeys(row.series for row in rows if row.values))
-        if as_configured and "row" in trend and trend["row"] not in series:
-            raise UserError(f"{where}: {unknown('row', trend['row'], series)}")
-        low, high = trend.get("within", (float("-inf"), float("inf")))
-        points = [
-            (x, row.estimates[trend["metric"]])
-            for row in rows
-            if len(axes) == 1 and (x := row.position(axes[0])) is not None and low <= x <= high
-            if trend.get("row") in (None, row.series)
-        ]
-        needed = 3 if trend["trend"] == "best inside" else 2
-        if len({x for x, _ in points}) >= needed:
-            verdicts.append(_trend(trend, axes[0], sorted(points, key=lambda point: point[0]), rows[0]))
-        elif as_configured:
-            raise UserError(f"{where}: needs {needed} points of one swept number, got {len(points)}")
+        points = _points(trend, rows, axes)
+        if not _missing(trend, points) and _alike([row for _, row in points]):
+            verdicts.append(_trend(trend, axes[0], points))
     return verdicts
 
 
-def _trend(trend: Claim, axis: str, points: Sequence[tuple[float, Estimate]], row: Row) -> Verdict:
-    metric = row.metrics[trend["metric"]]
+def _points(trend: Claim, rows: Sequence[Row], axes: Sequence[str]) -> list[tuple[float, Row]]:
+    """The rows that a trend is about, by their position along the one swept key; none where it has no positions."""
+    if len(axes) != 1 or axes[0] in _NOT_COMPARABLE:
+        return []
+    low, high = trend.get("within", (float("-inf"), float("inf")))
+    points = [
+        (x, row)
+        for row in rows
+        if (x := row.position(axes[0])) is not None and low <= x <= high and trend.get("row") in (None, row.series)
+    ]
+    return sorted(points, key=lambda point: point[0])
+
+
+def _missing(trend: Claim, points: Sequence[tuple[float, Row]]) -> str | None:
+    """What a trend needs and does not have."""
+    needed, found = 3 if trend["trend"] == "best inside" else 2, len({x for x, _ in points})
+    return f"needs {needed} points of one swept number, got {found}" if found < needed else None
+
+
+def _compared(claim: Claim) -> Sequence[str]:
+    """The two rows that a claim compares."""
+    return claim["equal"] if "equal" in claim else (claim["better"], claim["worse"])
+
+
+def _alike(rows: Sequence[Row]) -> bool:
+    """Whether the rows were resampled alike, so that they have paired differences."""
+    return len({(row.pairs, len(row.cells), row.bootstrap) for row in rows}) == 1
+
+
+def _trend(trend: Claim, axis: str, rows: Sequence[tuple[float, Row]]) -> Verdict:
+    metric = rows[0][1].metrics[trend["metric"]]
+    points = [(x, row.estimates[trend["metric"]]) for x, row in rows]
     positions = [x for x, _ in points]
     where = f"{axis.rpartition('.')[2]} {positions[0]:g} to {positions[-1]:g}"
     where += f", {trend['row']}" if "row" in trend else ""
@@ -113,12 +178,15 @@ def _trend(trend: Claim, axis: str, points: Sequence[tuple[float, Estimate]], ro
     return verdict(text, trend["source"], best - end, metric.direction)
 
 
-def _check(where: str, claim: Claim, needed: Sequence[str], rows: Sequence[Row], optional: Sequence[str] = ()) -> None:
+def _check(where: str, claim: Claim, needed: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> None:
+    kinds = {**needed, **(optional or {})}
     for key in claim:
-        if key not in (*needed, *optional):
-            raise UserError(f"{where}: {unknown('key', key, [*needed, *optional])}")
+        if key not in kinds:
+            raise UserError(f"{where}: {unknown('key', key, list(kinds))}")
     for key in needed:
         if key not in claim:
             raise UserError(f"{where}: {key} is missing")
-    if claim["metric"] not in rows[0].metrics:
-        raise UserError(f"{where}: {unknown('metric', claim['metric'], list(rows[0].metrics))}")
+    for key, value in claim.items():
+        check_value(f"{where}: {key}", value, kinds[key])
+    if claim["metric"] not in METRICS:
+        raise UserError(f"{where}: {unknown('metric', claim['metric'], METRICS)}")

@@ -7,13 +7,14 @@ bottleneck, whose activations form h-space; some have others (Fig. S13).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from injectfusion.core.errors import UserError, unknown
+from injectfusion.core.errors import UserError, first_line, unknown
 from injectfusion.core.files import digest
 
 
@@ -52,10 +53,14 @@ class Backbone(nn.Module, ABC):
     Attributes:
         alpha_cumprod: (T,) float64 on the CPU, decreasing in (0, 1): the network's noise schedule in training.
         site: where it is split.
+        image_size: side in pixels of the images that it was trained on; None if any that fits will do.
+        multiple: sides of images must be multiples of this.
     """
 
     alpha_cumprod: Tensor
     site: str = "h"
+    image_size: int | None = None
+    multiple: int = 1
 
     @abstractmethod
     def encode(self, x_t: Tensor, t: int) -> Features:
@@ -79,6 +84,20 @@ class Backbone(nn.Module, ABC):
             return self
         raise UserError(unknown("site", site, [self.site]))
 
+    def require_size(self, size: int) -> None:
+        """Refuse images that do not fit. UserError: `size`, their side in pixels, is not one that the network takes."""
+        if self.image_size is not None and size != self.image_size:
+            raise UserError(
+                f"the network was trained on images of {self.image_size} px, not {size} px; "
+                f"set data.size={self.image_size}"
+            )
+        if size % self.multiple:
+            nearest = max(1, round(size / self.multiple)) * self.multiple
+            raise UserError(
+                f"the network takes images whose side is a multiple of {self.multiple} px, not {size} px; "
+                f"set data.size={nearest}"
+            )
+
     def identity(self) -> str:
         """sha256 of everything that determines its outputs: weights, configuration, noise schedule and site."""
         state = self.state_dict()
@@ -87,15 +106,33 @@ class Backbone(nn.Module, ABC):
         return digest(*others, names, *(state[name] for name in names))
 
 
-def schedule_of(scheduler: Any, source: str) -> tuple[Tensor, bool]:
-    """(T,) alpha_cumprod of a diffusers scheduler, and whether its network predicts v instead of eps.
+def require_whole(
+    backbone: Backbone, own: Callable[[Tensor, int], Tensor], x: Tensor, source: str, limit: float = 1e-4
+) -> None:
+    """Refuse a network whose two halves are not the whole, whatever it is that they leave out.
+
+    `decode(encode(x, t))` is compared with the network's own forward pass at the first and the last timestep.
 
     Args:
-        source: where the scheduler comes from, named in error messages.
+        own: (x_t, t) -> eps, by the network's own forward pass.
+        x: (B, C, H, W) float32, an input of the smallest size.
+        source: where the network comes from, named in the message.
+        limit: largest relative L2 difference that counts as equal.
     Raises:
-        UserError: the network predicts something else.
+        UserError: they differ, are not finite, or either fails.
     """
-    kind = scheduler.config["prediction_type"]
-    if kind not in ("epsilon", "v_prediction"):
-        raise UserError(f"{source} predicts {kind}; known: epsilon, v_prediction")
-    return torch.cumprod(1 - scheduler.betas.double(), dim=0), kind == "v_prediction"
+    for t in (0, len(backbone.alpha_cumprod) - 1):
+        try:
+            whole, halves = own(x, t), backbone.decode(backbone.encode(x, t))
+            gap, norm = float((halves - whole).double().norm()), float(whole.double().norm())
+            difference = gap / norm if norm > 0 else gap
+        except Exception as error:  # networks of a user can raise anything
+            reason = f"it fails at timestep {t} ({type(error).__name__}: {first_line(error)})"
+            raise UserError(f"{source}: the network cannot be run: {reason}") from error
+        if not torch.isfinite(whole).all():
+            raise UserError(f"{source}: the network's output at timestep {t} is not finite; its weights are damaged")
+        if not difference <= limit:
+            raise UserError(
+                f"{source}: the network cannot be split: at timestep {t}, its two halves differ from its own forward "
+                f"pass by {difference:.1e} (relative L2; the limit is {limit:.0e}); it does more than is supported"
+            )

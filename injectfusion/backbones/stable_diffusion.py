@@ -13,11 +13,13 @@ import torch
 from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D, CrossAttnUpBlock2D, UNetMidBlock2DCrossAttn
 from torch import Tensor
 
-from injectfusion.backbones.base import Backbone, Features, schedule_of
+from injectfusion.backbones.base import Backbone, Features, require_whole
+from injectfusion.backbones.diffusers_models import load_model, quiet
+from injectfusion.backbones.schedulers import schedule_of
 from injectfusion.core.errors import UserError, first_line, unknown
 from injectfusion.core.files import digest
 from injectfusion.core.images import to_uint8
-from injectfusion.ddim import eps_of_velocity
+from injectfusion.ddim import Prediction, eps_of
 
 Inject = Literal["conditional", "unconditional", "both"]
 # Each latent goes through the U-Net twice, without (0) and with (1) its prompt. The injected passes:
@@ -29,30 +31,47 @@ class StableDiffusion:
     """A diffusers Stable Diffusion pipeline; `prompted` returns the backbone for given prompts.
 
     Args:
-        pipeline: a `StableDiffusionPipeline` whose network predicts epsilon or v.
+        pipeline: a `StableDiffusionPipeline`.
+        source: where it comes from, named in messages.
     Raises:
-        UserError: the network predicts something else.
+        UserError: its network is for inpainting or the like; the errors of `schedule_of`.
     """
 
-    def __init__(self, pipeline: Any) -> None:
+    def __init__(self, pipeline: Any, source: str = "the pipeline") -> None:
+        channels = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+        if channels[0] != channels[1]:
+            raise UserError(f"{source}: the network takes {channels[0]} channels, but latents have {channels[1]}")
+        scheduler = pipeline.scheduler
+        config = {**scheduler.config, "_class_name": type(scheduler).__name__}
         self._pipeline = pipeline
-        self._schedule = schedule_of(pipeline.scheduler, "the pipeline's network")
+        self._schedule = schedule_of(config, f"the scheduler of {source}")
 
     @classmethod
     def from_pretrained(cls, source: str, device: str = "cpu") -> Self:
         """A pipeline from a folder or hub id; half precision on a GPU.
 
         Raises:
-            UserError: no such folder or id.
+            UserError: no such folder or id; files are damaged; weights are missing or left over; the network cannot be
+                split; the errors of `StableDiffusion`.
         """
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
         from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+        from transformers.utils import logging as transformers_logging
 
         dtype = torch.float32 if device == "cpu" else torch.float16
-        try:
-            pipeline = StableDiffusionPipeline.from_pretrained(source, torch_dtype=dtype, safety_checker=None)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot load Stable Diffusion from {source}: {first_line(error)}") from None
-        return cls(pipeline.to(device))
+        with quiet(transformers_logging):
+            try:
+                unet = load_model(UNet2DConditionModel, source, dtype, subfolder="unet")
+                vae = load_model(AutoencoderKL, source, dtype, subfolder="vae")
+                pipeline = StableDiffusionPipeline.from_pretrained(
+                    source, unet=unet, vae=vae, torch_dtype=dtype, safety_checker=None, low_cpu_mem_usage=False
+                )
+            except Exception as error:  # files of a user can raise anything
+                raise UserError(f"cannot load Stable Diffusion from {source}: {first_line(error)}") from None
+        model = cls(pipeline.to(device), source)
+        model.prompted([""]).verify(source)
+        return model
 
     @torch.no_grad()
     def prompted(
@@ -98,7 +117,7 @@ class PromptedBackbone(Backbone):
         unet: a diffusers `UNet2DConditionModel`.
         embeddings: (B, 2, L, D), of the empty prompt and of the prompt.
         alpha_cumprod: (T,) noise schedule that it was trained with.
-        velocity: whether the network predicts v instead of eps (Salimans and Ho 2022).
+        prediction: what the network predicts; see `ddim.eps_of`.
         guidance: scale of classifier-free guidance.
         branches: the injected ones, out of 0 (without prompt) and 1 (with prompt).
     """
@@ -108,7 +127,7 @@ class PromptedBackbone(Backbone):
         unet: Any,
         embeddings: Tensor,
         alpha_cumprod: Tensor,
-        velocity: bool,
+        prediction: Prediction,
         guidance: float,
         branches: tuple[int, ...],
     ) -> None:
@@ -116,7 +135,7 @@ class PromptedBackbone(Backbone):
         self.unet = unet.eval().requires_grad_(False)
         self.embeddings = embeddings
         self.alpha_cumprod = alpha_cumprod.double().cpu()
-        self.velocity = velocity
+        self.prediction = prediction
         self.guidance = guidance
         self.branches = list(branches)
 
@@ -126,7 +145,7 @@ class PromptedBackbone(Backbone):
             "unet": unet,
             "guidance": self.guidance,
             "branches": self.branches,
-            "velocity": self.velocity,
+            "prediction": self.prediction,
             "embeddings": digest(self.embeddings),
         }
 
@@ -158,11 +177,32 @@ class PromptedBackbone(Backbone):
             skips = skips[:-n]
         if unet.conv_norm_out is not None:
             sample = unet.conv_act(unet.conv_norm_out(sample))
-        without, with_prompt = _paired(unet.conv_out(sample)).to(x_t).unbind(1)
-        prediction = without + self.guidance * (with_prompt - without)
-        if not self.velocity:
-            return prediction
-        return eps_of_velocity(prediction, x_t, float(self.alpha_cumprod[features.t]))
+        return self._eps(unet.conv_out(sample), x_t, features.t)
+
+    @torch.inference_mode()
+    def verify(self, source: str) -> None:
+        """Check that the network is run as it is: a forward pass on tiny latents, in halves and as a whole.
+
+        Args:
+            source: where the network comes from, named in messages.
+        Raises:
+            UserError: the errors of `require_whole`.
+        """
+        unet, text = self.unet, self.embeddings.flatten(0, 1)
+        shape = len(self.embeddings), unet.config.in_channels, *[2 ** (len(unet.down_blocks) - 1)] * 2
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(unet.device)
+
+        def own(x_t: Tensor, t: int) -> Tensor:
+            return self._eps(unet(x_t.to(unet.dtype).repeat_interleave(2, dim=0), t, text).sample, x_t, t)
+
+        # In half precision, rounding may differ between two passes.
+        require_whole(self, own, x, source, limit=1e-4 if unet.dtype == torch.float32 else 1e-2)
+
+    def _eps(self, output: Tensor, x_t: Tensor, t: int) -> Tensor:
+        """eps (B, C, h, w) under guidance from the network's output (2B, C, h, w), for both branches of each latent."""
+        without, with_prompt = _paired(output).to(x_t).unbind(1)
+        guided = without + self.guidance * (with_prompt - without)
+        return eps_of(self.prediction, guided, x_t, float(self.alpha_cumprod[t]))
 
 
 def _paired(x: Tensor) -> Tensor:

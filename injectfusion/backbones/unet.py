@@ -1,23 +1,29 @@
 """Any diffusers `UNet2DModel` as a backbone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor
 
-from injectfusion.backbones.base import Backbone, Features
+from injectfusion.backbones.base import Backbone, Features, require_whole
 from injectfusion.backbones.coarse_gaussian import CoarseGaussian
 from injectfusion.backbones.haar import haar, inverse_haar
 from injectfusion.core.errors import UserError, unknown
-from injectfusion.ddim import eps_of_velocity
+from injectfusion.ddim import Prediction, eps_of
+
+# Blocks whose inputs and outputs the two halves pass on; others exchange more than hidden states and skip connections.
+_BLOCKS = {
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"),
+    "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+}
 
 
 class UNetBackbone(Backbone):
     """A diffusers `UNet2DModel`, split at a site (Fig. S13 compares the sites).
 
-    - `h`: after the middle block. `Features.h` is the bottleneck.
+    - `h`: after the middle block, or after the last down block if there is none. `Features.h` is the bottleneck.
     - `decoder1` .. `decoderN`: after the up block of that number, out of N. `Features.h` is its output; `encode` runs
       the up blocks up to it, and `Features.skips` are the remaining skip connections.
     - `skips`: all skip connections; the bottleneck stays the image's own.
@@ -27,19 +33,20 @@ class UNetBackbone(Backbone):
     any other: norms and angles are then taken over all tensors together, and local mixing is not possible.
     `Features.skips` holds the bottleneck and the skip connections themselves, whose shapes are needed to unpack.
 
-    `decode(encode(x_t, t))` equals the network's own forward pass, converted to eps if it predicts v, and with its
-    coarse part blended with a linear estimate if `coarse` is given. Networks with learned variance have 2C output
-    channels: the first C are the prediction, and the others are dropped.
+    `decode(encode(x_t, t))` equals the network's own forward pass, converted to eps if it predicts something else, and
+    with its coarse part blended with a linear estimate if `coarse` is given. Networks with learned variance have 2C
+    output channels: the first C are the prediction, and the others are dropped.
 
     Args:
         unet: the network; its weights are not changed.
         alpha_cumprod: (T,) noise schedule that it was trained with.
         haar: whether the network works on the Haar transform of images: half the side, four times the channels.
         site: one of `sites`.
-        velocity: whether the network predicts v instead of eps (Salimans and Ho 2022).
+        prediction: what the network predicts; see `ddim.eps_of`.
         coarse: statistics of the coarse part of images as the network sees them; None leaves eps to the network alone.
     Raises:
-        UserError: unknown site.
+        UserError: unknown site; the network has inputs or blocks that are not supported (class embedding, Fourier time
+            embedding, skip blocks), other channels, or a size that is not square or that it cannot process.
     """
 
     def __init__(
@@ -48,18 +55,25 @@ class UNetBackbone(Backbone):
         alpha_cumprod: Tensor,
         haar: bool = False,
         site: str = "h",
-        velocity: bool = False,
+        prediction: Prediction = "epsilon",
         coarse: CoarseGaussian | None = None,
     ) -> None:
         super().__init__()
+        _require_supported(unet.config, 12 if haar else 3, len(alpha_cumprod))
         network: Any = unet  # diffusers types its layers as optional, and its methods wrongly
         # Channels last: convolutions on a CPU take 10 % less time.
         self.unet = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.alpha_cumprod = alpha_cumprod.double().cpu()
         self.haar = haar
         self.site = site
-        self.velocity = velocity
+        self.prediction = prediction
         self.coarse = coarse
+        scale = 2 if haar else 1
+        self.multiple = scale * 2 ** (len(unet.down_blocks) - 1)  # each block but the last halves the side
+        size = _side(unet.config["sample_size"])
+        self.image_size = None if size is None else scale * size
+        if self.image_size is not None and self.image_size % self.multiple:
+            raise UserError(f"sample_size is {size}, which {len(unet.down_blocks) - 1} blocks cannot halve")
         if site not in self.sites:
             raise UserError(unknown("site", site, self.sites))
         self._encoded = int(site.removeprefix("decoder")) if site.startswith("decoder") else 0  # up blocks in `encode`
@@ -73,13 +87,36 @@ class UNetBackbone(Backbone):
     def at(self, site: str) -> Self:
         if site == self.site:
             return self
-        return type(self)(self.unet, self.alpha_cumprod, self.haar, site, self.velocity, self.coarse)
+        return type(self)(self.unet, self.alpha_cumprod, self.haar, site, self.prediction, self.coarse)
 
     def configuration(self) -> dict[str, Any]:
         # Names with a leading underscore are diffusers' bookkeeping, such as its version; statistics of the coarse part
         # count as weights.
         unet = {name: value for name, value in self.unet.config.items() if not name.startswith("_")}
-        return {"unet": unet, "haar": self.haar, "velocity": self.velocity, "coarse": self.coarse is not None}
+        velocity = self.prediction == "v_prediction"
+        settings = {"unet": unet, "haar": self.haar, "velocity": velocity, "coarse": self.coarse is not None}
+        # Only then, so that the networks of earlier versions keep their identity.
+        return settings | ({"sample": True} if self.prediction == "sample" else {})
+
+    @torch.inference_mode()
+    def verify(self, source: str) -> None:
+        """Check that the network is run as it is: a forward pass on two tiny images, in halves and as a whole.
+
+        Args:
+            source: where the network comes from, named in messages.
+        Raises:
+            UserError: weights are not finite; the errors of `require_whole`.
+        """
+        damaged = [name for name, tensor in self.state_dict().items() if not tensor.isfinite().all()]
+        if damaged:
+            raise UserError(f"{source}: {len(damaged)} tensors are not finite (first: {damaged[0]})")
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(2, 3, self.multiple, self.multiple, generator=generator).to(self.unet.device)
+
+        def own(x_t: Tensor, t: int) -> Tensor:
+            return self._eps(self.unet(haar(x_t) if self.haar else x_t, t).sample, x_t, t)
+
+        require_whole(self, own, x, source)
 
     def encode(self, x_t: Tensor, t: int) -> Features:
         unet = self.unet
@@ -92,7 +129,9 @@ class UNetBackbone(Backbone):
         for block in unet.down_blocks:
             h, block_skips = block(hidden_states=h, temb=time)
             skips += block_skips
-        h, skips = _decoded(unet.up_blocks[: self._encoded], unet.mid_block(h, time), skips, time)
+        if unet.mid_block is not None:
+            h = unet.mid_block(h, time)
+        h, skips = _decoded(unet.up_blocks[: self._encoded], h, skips, time)
         if self.site == "skips":
             return Features(_packed(skips), (h, *skips), time, x_t, t)
         if self.site == "h+skips":
@@ -109,14 +148,49 @@ class UNetBackbone(Backbone):
             x, *rest = _unpacked(x, skips)
             skips = tuple(rest)
         x, _ = _decoded(unet.up_blocks[self._encoded :], x, skips, features.time)
-        prediction = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
-        prediction = prediction[:, : unet.config["in_channels"]]
-        a_t = float(self.alpha_cumprod[features.t])
-        x_t = haar(features.x_t) if self.haar else features.x_t
-        eps = eps_of_velocity(prediction, x_t, a_t) if self.velocity else prediction
+        return self._eps(unet.conv_out(unet.conv_act(unet.conv_norm_out(x))), features.x_t, features.t)
+
+    def _eps(self, output: Tensor, x_t: Tensor, t: int) -> Tensor:
+        """eps of images x_t from the network's output, both (B, C, H, W); the output may be half the side."""
+        x_t = haar(x_t) if self.haar else x_t
+        a_t = float(self.alpha_cumprod[t])
+        eps = eps_of(self.prediction, output[:, : x_t.shape[1]], x_t, a_t)
         if self.coarse is not None:
             eps = self.coarse.blend(eps, x_t, a_t)
         return inverse_haar(eps) if self.haar else eps
+
+
+def _require_supported(config: Mapping[str, Any], channels: int, train_steps: int) -> None:
+    """Refuse networks that the two halves would not run as they are. UserError: names the reason."""
+    for key in ("num_class_embeds", "class_embed_type"):
+        if config[key] is not None:
+            raise UserError(f"{key} is {config[key]}: networks that are conditioned on a class are not supported")
+    kind = config["time_embedding_type"]
+    if kind not in ("positional", "learned"):
+        raise UserError(f"time_embedding_type is {kind}: the network takes noise levels, not timesteps")
+    learned = config["num_train_timesteps"]
+    if kind == "learned" and learned != train_steps:
+        raise UserError(f"num_train_timesteps is {learned}, but the noise schedule has {train_steps} timesteps")
+    for key, known in _BLOCKS.items():
+        others = [block for block in config[key] if block.removeprefix("UNetRes") not in known]
+        if others:
+            raise UserError(f"{key} has {others[0]}; known: {', '.join(known)}")
+    if config["in_channels"] != channels:
+        raise UserError(f"in_channels is {config['in_channels']}; it must be {channels}: the images are in color")
+    if config["out_channels"] not in (channels, 2 * channels):
+        raise UserError(
+            f"out_channels is {config['out_channels']}; it must be {channels}, or {2 * channels} with learned variance"
+        )
+
+
+def _side(sample_size: Any) -> int | None:
+    """The side in pixels of a configuration's `sample_size`, a JSON value (hence `Any`). UserError: not square."""
+    sides = sample_size if isinstance(sample_size, list | tuple) else (sample_size,)
+    if sides == (None,):
+        return None
+    if not all(isinstance(side, int) and side > 0 and side == sides[0] for side in sides) or not sides:
+        raise UserError(f"sample_size is {sample_size}; images must be square")
+    return int(sides[0])
 
 
 def _decoded(

@@ -9,12 +9,18 @@ def resolve_device(name: str) -> str:
     """A torch device by name; `auto` is the GPU if there is one.
 
     Raises:
-        UserError: the device is not available.
+        UserError: the device is not available, or cannot be used.
     """
+    usable = ["cpu"]
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None:
+        usable += [accelerator.type, *(f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count()))]
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if "cuda" in usable else "cpu"
+    if name not in usable:
+        raise UserError(f"device {name or repr(name)} is not available here; use {', '.join(usable)} or auto")
     try:
         torch.zeros((), device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name} is not available ({first_line(error)}); use cpu or auto") from error
+    except RuntimeError as error:
+        raise UserError(f"device {name} cannot be used ({first_line(error)}); use another") from error
     return name

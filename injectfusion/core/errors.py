@@ -7,9 +7,22 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-TRACEBACK = "INJECTFUSION_TRACEBACK"  # environment variable: set it to see an error's traceback
+from injectfusion.core import own_code
+from injectfusion.core.own_code import first_line
+from injectfusion.core.terminal import degrade_output
 
-_FILE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+TRACEBACK = "INJECTFUSION_TRACEBACK"  # environment variable: set it to see an error's traceback
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells count it: 128 + SIGINT
+
+_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+_HARDWARE = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV)
+_ADVICE = {
+    **dict.fromkeys(_SPACE, "free space or choose another folder"),
+    **dict.fromkeys(_ACCESS, "choose another folder or change its permissions"),
+    **dict.fromkeys(_HARDWARE, "check the disk or the network file system"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
+}
 
 
 class UserError(Exception):
@@ -24,11 +37,6 @@ def unknown(kind: str, name: object, known: Sequence[str]) -> str:
     return f"unknown {kind} '{name}'; {hint}{listed}"
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip().splitlines() or ["no message"])[0]
-
-
 def user_message(error: BaseException) -> str | None:
     """The line for an error that the user can fix; None for an internal error."""
     cause: BaseException | None = error
@@ -36,20 +44,37 @@ def user_message(error: BaseException) -> str | None:
         if isinstance(cause, UserError):
             return str(cause)
         cause = cause.__cause__
-    if isinstance(error, OSError) and error.errno in _FILE_SYSTEM:
-        return f"{error.strerror}: {error.filename or 'the output folder'}; free space or choose another folder"
+    if own := own_code.failure(error):
+        return f"in your own code: {own}"
+    if isinstance(error, OSError) and error.errno in _ADVICE:
+        return f"{error.strerror}: {error.filename or 'the output folder'}; {_ADVICE[error.errno]}"
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return "out of memory: use a smaller batch_size= or fewer images at a time"
     return None
 
 
 @contextmanager
-def one_line_errors(explain: Callable[[Exception], str | None] = user_message) -> Iterator[None]:
-    """End a program on an error with one line on stderr: exit code 2 for what a user can fix, 1 for an internal error.
+def one_line_errors(explain: Callable[[Exception], str | None] = user_message, resumes: bool = False) -> Iterator[None]:
+    """Wraps the whole of a program. It ends on an error with one line on stderr: exit code 2 for what a user can fix,
+    1 for an internal error, 130 after Ctrl-C. Output that the terminal cannot encode is degraded.
 
     Args:
         explain: returns the line for an error that the user can fix, None for all others.
+        resumes: whether the program continues from its finished work when it is started again.
     """
+    degrade_output()
     try:
         yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        advice = (
+            "finished work is kept, and the same command continues from there" if resumes else "nothing is half written"
+        )
+        print(f"\ninterrupted: {advice}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of the output has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at exit
+        sys.exit(1)
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise

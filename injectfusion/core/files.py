@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,31 +14,71 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from injectfusion.core.errors import UserError
+from injectfusion.core.errors import UserError, user_message
+
+LONGEST_NAME = 200  # of a file, in bytes; file systems allow 255
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file next to `path`, then rename it to `path`. A failure leaves no file behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    """Let `write` fill a temporary file next to `path`, then rename it to `path`.
+
+    A failure leaves what was there before, and nothing else.
+
+    Raises:
+        UserError: the file cannot be written: the disk is full, the folder is read-only, its place is taken, ...
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         temporary.replace(path)
+    except OSError as error:
+        raise UserError(_unwritable(path, error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    """Why a file cannot be written, and what to do."""
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises an error on names that are too long)
+        return f"{path} is a folder, and a file must be written there: move it or remove it"
+    if taken := [parent for parent in path.parents if os.path.isfile(parent)]:  # noqa: PTH113
+        return f"{taken[-1]} is a file, and a folder is needed there: move it or remove it"
+    known = user_message(OSError(error.errno, error.strerror, str(path)))
+    return known or f"{path} cannot be written ({error.strerror or error}); choose another folder"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, atomically."""
-    write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
+    """Write a text file in UTF-8, atomically; raises as `write_atomic`.
+
+    Bytes of a file name that are not UTF-8 are written as escapes.
+    """
+    write_atomic(path, lambda p: p.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON values (hence `Any`), atomically. NaN is a ValueError."""
+    """Write JSON values (hence `Any`), atomically; raises as `write_atomic`. NaN is a ValueError."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def file_name(text: str, longest: int = LONGEST_NAME) -> str:
+    """A text as the name of a file, or its first part: letters and digits of any alphabet, and .,=+-_
+
+    A text that is too long or has other characters is changed, and then ends in a digest of itself, so that different
+    texts have different names.
+
+    Args:
+        longest: at most so many bytes.
+    """
+    name = re.sub(r"[^\w.,=+-]", "_", text)
+    if name == text and len(name.encode()) <= longest:
+        return name
+    end = f"-{digest(text)[:8]}"
+    return name.encode()[: longest - len(end)].decode(errors="ignore") + end
 
 
 def file_sha256(path: Path) -> str:
@@ -65,10 +107,10 @@ def digest(*parts: Any) -> str:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors as safetensors, each with its digest."""
+    """Write tensors as safetensors, each with its digest, atomically; raises as `write_atomic`."""
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    digests = {name: digest(tensor) for name, tensor in tensors.items()}
-    write_atomic(path, lambda p: save_file(tensors, p, metadata=digests))
+    content = save(tensors, {name: digest(tensor) for name, tensor in tensors.items()})
+    write_atomic(path, lambda p: p.write_bytes(content))
 
 
 def read_tensors(path: Path, names: tuple[str, ...]) -> dict[str, Tensor] | None:
@@ -76,8 +118,8 @@ def read_tensors(path: Path, names: tuple[str, ...]) -> dict[str, Tensor] | None
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in names}
-            digests = file.metadata()
-    except (FileNotFoundError, SafetensorError):
+            digests = file.metadata() or {}
+    except (OSError, SafetensorError):
         return None
     return tensors if all(digest(tensors[name]) == digests.get(name) for name in names) else None
 
@@ -98,7 +140,8 @@ def lock(path: Path, wait: bool = True) -> Iterator[bool]:
     except Timeout:
         pass
     except OSError as error:
-        advice = "set outputs= to a folder that can be written and locked"
+        taken = os.path.isdir(path)  # noqa: PTH112 (as above)
+        advice = "remove this folder" if taken else "choose a folder that can be written and locked"
         raise UserError(f"{path} cannot be locked ({error.strerror}); {advice}") from error
     try:
         yield file.is_locked
@@ -117,8 +160,10 @@ def require_writable(folder: Path, key: str) -> None:
     probe = folder / f".probe-{uuid.uuid4().hex[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        probe.write_bytes(bytes(4096))  # some bytes: a full disk still has room for an empty file
     except OSError as error:
         advice = f"choose another folder with {key}="
         raise UserError(f"{key}={folder} cannot be written ({error.strerror}); {advice}") from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)

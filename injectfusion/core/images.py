@@ -1,12 +1,18 @@
 """Images: value ranges, reading from files and writing to files."""
 
+import io
+import logging
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from injectfusion.core.errors import UserError
@@ -14,6 +20,12 @@ from injectfusion.core.files import write_atomic
 from injectfusion.core.progress import Track, silent
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_OTHER_FORMATS = (
+    ".apng", ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".dib", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif", ".hif",
+    ".j2k", ".jfif", ".jp2", ".jpe", ".jxl", ".nef", ".orf", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raf", ".rw2",
+    ".tga", ".tif", ".tiff",
+)  # fmt: skip
+_opening = Lock()  # `warnings.catch_warnings` works for one thread at a time
 
 
 def to_model(images: Tensor) -> Tensor:
@@ -27,18 +39,30 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images of a folder (not of its subfolders), sorted by stem. Other files and hidden files are ignored.
+    """The images of a folder, sorted by stem.
+
+    Sub-folders with images are not read, which a warning says. Other files and hidden files are ignored.
 
     Raises:
-        UserError: the folder is missing, is not a folder, has no images, or has two images with one stem.
+        UserError: the folder is missing, is not a folder, has no images, has images of another format, or has two
+            images with one stem.
     """
     if not folder.exists():
         raise UserError(f"no such folder: {folder}")
     if not folder.is_dir():
         raise UserError(f"not a folder: {folder}")
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    there = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if other := sorted(path.name for path in there if path.suffix.lower() in _OTHER_FORMATS):
+        found = f"{folder} has files of image formats that are not read ({len(other)}, such as {other[0]})"
+        raise UserError(f"{found}: convert them to {SUFFIXES[0]}, or move them to another folder")
+    paths = [path for path in there if _is_image(path)]
+    inner = sorted(path.name for path in there if not _is_image(path) and _holds_images(path))
+    if not paths and inner:
+        raise UserError(f"no images in {folder}; its sub-folders {_listed(inner)} have some: give one of them")
     if not paths:
         raise UserError(f"no images in {folder}: it needs files ending in {', '.join(SUFFIXES)}")
+    if inner:
+        _warn(f"note: the images in sub-folders of {folder} are not read: {_listed(inner)}")
     paths.sort(key=lambda path: (path.stem, path.name))
     for first, second in pairwise(paths):
         if first.stem == second.stem:
@@ -46,21 +70,44 @@ def list_images(folder: Path) -> list[Path]:
     return paths
 
 
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _holds_images(folder: Path) -> bool:
+    try:
+        return any(_is_image(path) for path in folder.iterdir())
+    except OSError:  # not a folder, or not readable
+        return False
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+@cache
+def _warn(message: str) -> None:
+    """Log a warning, once."""
+    logging.getLogger(__name__).warning(message)
+
+
 def read_image(path: Path, size: int | None = None) -> Tensor:
     """An image file as (3, H, W) uint8 RGB, turned upright by its EXIF orientation. Gray and palette images become RGB.
 
     Args:
-        size: height and width in pixels to resize a square image to (Pillow's bicubic, antialiased, rounded to uint8).
+        size: height and width in pixels to reduce a square image to (Pillow's bicubic, antialiased, rounded to uint8).
     Raises:
-        UserError: the file is broken; its 8-bit RGB values are not determined, because it is partly transparent (the
-            background is unknown), is CMYK (colors depend on an ink profile), or has more than 8 bits per channel; the
-            image is to be resized and is not square.
+        UserError: the file is broken or has more than 179 million pixels, Pillow's limit; its 8-bit RGB values are not
+            determined, because it is partly transparent (the background is unknown), is CMYK (colors depend on an ink
+            profile), or has more than 8 bits per channel; the image is to be resized and is not square or is smaller.
     """
     try:
-        with Image.open(path) as file:
+        with _open(path) as file:
             deep = file.mode[0] in "IF" or any(";16" in str(tile.args) for tile in file.tile)  # Pillow would cut to 8
             image = ImageOps.exif_transpose(file)
             image.load()
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} has more than 179 million pixels: make it smaller first") from error
     except Exception as error:  # Pillow's decoders raise many kinds
         raise UserError(f"cannot read the image {path}: broken or not an image ({type(error).__name__})") from error
     if deep:
@@ -73,8 +120,25 @@ def read_image(path: Path, size: int | None = None) -> Tensor:
     if size is not None and image.size != (size, size):
         if image.width != image.height:
             raise UserError(f"{path} is {image.width}x{image.height}: crop to a square before resizing")
+        if image.width < size:
+            raise UserError(f"{path} is {image.width}x{image.height}, smaller than {size}x{size}: replace it")
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _open(path: Path) -> ImageFile:
+    """Read an image's header. Pillow warns of images with many pixels, up to the number that it refuses."""
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path)
+
+
+def read_intact(path: Path) -> Tensor | None:
+    """As `read_image`, but None if the file is missing or damaged."""
+    try:
+        return read_image(path)
+    except UserError:
+        return None
 
 
 def load_images(paths: Sequence[Path], size: int | None = None, progress: Track = silent) -> Tensor:
@@ -93,6 +157,11 @@ def load_images(paths: Sequence[Path], size: int | None = None, progress: Track 
 
 
 def save_image(path: Path, image: Tensor) -> None:
-    """Write (3, H, W) uint8 to a file, atomically; its suffix determines the format."""
+    """Write (3, H, W) uint8 to a file, atomically; its suffix determines the format.
+
+    UserError: the file cannot be written.
+    """
+    encoded = io.BytesIO()  # Pillow's own writing of JPEG does not notice a full disk
     picture = Image.fromarray(image.permute(1, 2, 0).cpu().numpy())
-    write_atomic(path, lambda p: picture.save(p))
+    picture.save(encoded, Image.registered_extensions()[path.suffix.lower()])
+    write_atomic(path, lambda p: p.write_bytes(encoded.getvalue()))

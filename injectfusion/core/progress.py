@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
+from threading import Event, Thread
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.progress import Task as Bar
+from rich.text import Text
 
 EVERY = 30.0  # seconds between two lines if there is no terminal
 
@@ -26,6 +31,8 @@ class Progress:
     """Shows the progress of tasks on stderr.
 
     with Progress() as progress:
+        with progress.stage("reading images"):
+            ...
         for start in progress.track(range(0, n, batch), "inversion"):
             ...
     """
@@ -33,15 +40,18 @@ class Progress:
     def __init__(self) -> None:
         console = Console(stderr=True)
         text = TextColumn("{task.description}", markup=False)
-        columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._bars = Bars(*columns, console=console, disable=not console.is_terminal)
+        columns = (text, BarColumn(), _Count(), TimeElapsedColumn(), TimeRemainingColumn())
+        # While bars are shown, rich prints on stderr, above them, what goes to stdout: wrong if stdout is a file.
+        together = sys.stdout is not None and sys.stdout.isatty()
+        self._bars = Bars(*columns, console=console, redirect_stdout=together)
+        self._shown = shown(self._bars, lambda bar: f"{bar.completed:.0f} of {bar.total:.0f}")
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        self._shown.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bars.stop()
+        self._shown.__exit__(None, None, None)
 
     def task(self, description: str, total: int) -> Task:
         """A task of `total` steps, which the caller advances."""
@@ -50,33 +60,90 @@ class Progress:
     def track(self, starts: Sequence[int], description: str) -> Iterator[int]:
         """A `Track`; its bar disappears at the end."""
         task = self.task(f"  {description}", len(starts))
-        for start in starts:
-            yield start
-            task.advance()
-        task.remove()
+        try:
+            for start in starts:
+                yield start
+                task.advance()
+        finally:
+            task.remove()
+
+    @contextmanager
+    def stage(self, description: str) -> Iterator[None]:
+        """A part of the work whose number of steps is not known; its bar disappears at the end."""
+        bar = self._bars.add_task(description, total=None)
+        try:
+            yield
+        finally:
+            self._bars.remove_task(bar)
 
 
 class Task:
-    """One task: a bar on a terminal, lines elsewhere."""
+    """One task of a `Progress`."""
 
     def __init__(self, bars: Bars, description: str, total: int) -> None:
-        self._bars, self._description, self._total = bars, description, total
+        self._bars, self._description = bars, description
         self._bar = bars.add_task(description, total=total)
-        self._done = 0
-        self._started = self._reported = time.monotonic()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Count finished steps. `note` is shown after the description, e.g. a training loss."""
-        self._done += steps
-        shown = f"{self._description} {note}".rstrip()
-        self._bars.update(self._bar, completed=self._done, description=shown)
-        console, now = self._bars.console, time.monotonic()
-        if not console.is_terminal and now - self._reported >= EVERY:
-            self._reported = now
-            left = timedelta(seconds=round((now - self._started) / self._done * (self._total - self._done)))
-            line = f"{time.strftime('%H:%M:%S')} {shown.strip()}: {self._done} of {self._total}, {left} left"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._bars.update(self._bar, advance=steps, description=f"{self._description} {note}".rstrip())
 
     def remove(self) -> None:
         """Remove the bar."""
         self._bars.remove_task(self._bar)
+
+
+def shown(bars: Bars, count: Callable[[Bar], str]) -> AbstractContextManager[object]:
+    """The bars on a terminal; elsewhere, a line about the last of them every `EVERY` seconds.
+
+    Args:
+        count: how much of a bar with a total is done, as text for the line.
+    """
+    return bars if bars.console.is_interactive else _lines(bars, count)
+
+
+@contextmanager
+def _lines(bars: Bars, count: Callable[[Bar], str]) -> Iterator[None]:
+    ended = Event()
+    started = time.monotonic()
+
+    def write() -> None:
+        with suppress(OSError, ValueError):  # nobody reads stderr any more, which is no reason to end the work
+            while not ended.wait(EVERY):
+                if sys.stderr is not None:
+                    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {_line(bars, count, time.monotonic() - started)}\n")
+                    sys.stderr.flush()
+
+    # A thread: a single step may take longer than the time between two lines.
+    thread = Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _line(bars: Bars, count: Callable[[Bar], str], seconds: float) -> str:
+    """The state of the innermost task, which was added last; the time of all if there is none."""
+    if not (tasks := bars.tasks):
+        return f"working, {_duration(seconds)} so far"
+    bar = tasks[-1]
+    line, seconds = bar.description.strip(), bar.elapsed or 0.0
+    if bar.total is not None:
+        line += f": {count(bar)}"
+    line += f", {_duration(seconds)} so far"
+    if bar.total is not None and 0 < bar.completed < bar.total:
+        line += f", {_duration(seconds / bar.completed * (bar.total - bar.completed))} left"
+    return line
+
+
+def _duration(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))
+
+
+class _Count(MofNCompleteColumn):
+    """`3/20`; nothing for a stage."""
+
+    def render(self, task: Bar) -> Text:
+        return Text() if task.total is None else super().render(task)

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,58 @@ from injectfusion.core.errors import UserError, unknown
 from injectfusion.core.files import file_sha256
 from injectfusion.core.images import to_model
 from metrics.encoders.alignment import REFERENCE_CROP, SIDE, FaceDetector, aligned, reference_crop, resized
-from metrics.encoders.asset_encoder import AssetEncoder, reading
+from metrics.encoders.asset_encoder import AssetEncoder, loaded, reading
 from metrics.encoders.irse import EMBEDDING, IRSE50
 
 _LINKS = "open its README, follow one of the IR-SE50 links in a browser, and save the file here"
 _ZIP = "download buffalo_l.zip from its releases, and unpack w600k_r50.onnx here"
-IR_SE50_ASSET = Asset(
-    "model_ir_se50.pth", "InsightFace_Pytorch, github.com/TreB1eN/InsightFace_Pytorch", "MIT (code)", 175, manual=_LINKS
-)
-ONNX_ASSET = Asset(
-    "w600k_r50.onnx", "InsightFace, github.com/deepinsight/insightface", "non-commercial research", 174, manual=_ZIP
-)
 DATA = ".data"  # added to the name of an ONNX file: the file of its weights, as torch exports them
 _LANDMARKS = f"MTCNN's five landmarks onto ArcFace's template; {REFERENCE_CROP} where no face is found"
 ALIGNMENTS = {"mtcnn": ("bilinear", _LANDMARKS), "none": ("bilinear, antialiased", "none")}  # resize and crop of each
+
+
+def load_ir_se50(path: Path) -> nn.Module:
+    """The network of a file. UserError: it holds something else."""
+    return loaded(path, "IR-SE50", IRSE50, read_checkpoint(path))
+
+
+def load_onnx(path: Path, device: str = "cpu") -> Any:  # a session of onnxruntime, which may not be installed
+    """The network of an ONNX file, or of the file of its weights: (B, 3, 112, 112) -> (B, D).
+
+    UserError: it holds something else.
+    """
+    import onnxruntime
+
+    path = path.with_name(path.name.removesuffix(DATA))
+    providers = ["CPUExecutionProvider"]
+    # onnxruntime for GPUs is a separate package; without it the CPU is used.
+    if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, "CUDAExecutionProvider")
+    with reading(path, "an ONNX network"):
+        session = onnxruntime.InferenceSession(str(path), providers=providers)
+    shapes = [node.shape for node in session.get_inputs()]
+    if len(shapes) != 1 or not _fits(shapes[0], (1, 3, SIDE, SIDE)):
+        raise UserError(f"{path} is not an ArcFace network: it takes {shapes}, not one (B, 3, {SIDE}, {SIDE})")
+    with reading(path, "an ArcFace network"):
+        output = session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3, SIDE, SIDE), np.float32)})[0]
+    if output.ndim != 2 or len(output) != 1:
+        raise UserError(f"{path} is not an ArcFace network: it returns {output.shape}, not (B, D)")
+    return session
+
+
+_IR_SE50 = "InsightFace_Pytorch, github.com/TreB1eN/InsightFace_Pytorch", "MIT (code)", 175
+_INSIGHTFACE = "InsightFace, github.com/deepinsight/insightface", "non-commercial research", 174
+_PACKAGES = ("onnxruntime", "facenet_pytorch")
+IR_SE50_ASSET = Asset("model_ir_se50.pth", *_IR_SE50, load_ir_se50, manual=_LINKS)
+ONNX_ASSET = Asset("w600k_r50.onnx", *_INSIGHTFACE, load_onnx, manual=_ZIP, packages=_PACKAGES)
+
+
+def onnx_asset(file: str) -> Asset:
+    """The asset of an ONNX network by the name of its file, or of the file of its weights."""
+    if file == ONNX_ASSET.file:
+        return ONNX_ASSET
+    own = "a file of your own", "see its source", 0
+    return Asset(file, *own, load_onnx, manual="put it there, or name another", packages=_PACKAGES)
 
 
 class IrSe50(AssetEncoder):
@@ -47,9 +84,6 @@ class IrSe50(AssetEncoder):
     input_size, resize, crop = SIDE, "area average", REFERENCE_CROP
     input_range = "[-1, 1]"
     dimension = EMBEDDING
-
-    def _build(self) -> nn.Module:
-        return self._loaded("IR-SE50", IRSE50, read_checkpoint(self.path))
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -76,7 +110,6 @@ class OnnxArcFace(AssetEncoder):
     """
 
     name, input_size = "ArcFace ONNX", SIDE
-    packages = ("onnxruntime", "facenet_pytorch")
 
     def __init__(
         self,
@@ -91,15 +124,13 @@ class OnnxArcFace(AssetEncoder):
             raise UserError(unknown("alignment", alignment, list(ALIGNMENTS)))
         if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
             raise UserError(f"mean {list(mean)} and std {list(std)} must be three numbers each, std above 0")
-        self.asset = ONNX_ASSET
-        if file != ONNX_ASSET.file:
-            self.asset = Asset(file, "a file of your own", "see its source", 0, manual="put it there, or name another")
-        if (Path(folder) / f"{file}{DATA}").exists():
-            verified(replace(self.asset, file=f"{file}{DATA}"), Path(folder))
+        self.asset = onnx_asset(file)
         self.version = Path(file).stem
         self.resize, self.crop = ALIGNMENTS[alignment]
         self.input_range = f"(x - {list(mean)}) / {list(std)}"
         super().__init__(folder, device)
+        if self._data.exists():
+            verified(onnx_asset(self._data.name), self._data.parent)
         self.detector = FaceDetector(device) if alignment == "mtcnn" else None
         self._mean, self._std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
 
@@ -131,30 +162,18 @@ class OnnxArcFace(AssetEncoder):
         blob = ((face - self._mean) / self._std)[None].numpy()
         return torch.from_numpy(self.module.run(None, {self.module.get_inputs()[0].name: blob})[0])
 
-    def _build(self) -> Any:  # a session of onnxruntime, which may not be installed
-        import onnxruntime
+    def _build(self) -> Any:
+        return load_onnx(self.path, self.device)
 
-        providers = ["CPUExecutionProvider"]
-        # onnxruntime for GPUs is a separate package; without it the CPU is used.
-        if self.device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            providers.insert(0, "CUDAExecutionProvider")
-        with reading(self.path, "an ONNX network"):
-            session = onnxruntime.InferenceSession(str(self.path), providers=providers)
-        shapes = [node.shape for node in session.get_inputs()]
-        if len(shapes) != 1 or not _fits(shapes[0], (1, 3, SIDE, SIDE)):
-            raise UserError(f"{self.path} is not an ArcFace network: it takes {shapes}, not one (B, 3, {SIDE}, {SIDE})")
-        with reading(self.path, "an ArcFace network"):
-            output = session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3, SIDE, SIDE), np.float32)})[0]
-        if output.ndim != 2 or len(output) != 1:
-            raise UserError(f"{self.path} is not an ArcFace network: it returns {output.shape}, not (B, D)")
-        return session
+    @property
+    def _data(self) -> Path:
+        return self.path.with_name(f"{self.path.name}{DATA}")
 
     def _sha256(self) -> str:
         """Of the file; if its weights are in a second file, of the two files' hashes, concatenated."""
-        data = self.path.with_name(f"{self.path.name}{DATA}")
-        if not data.exists():
+        if not self._data.exists():
             return file_sha256(self.path)
-        return hashlib.sha256(f"{file_sha256(self.path)}{file_sha256(data)}".encode()).hexdigest()
+        return hashlib.sha256(f"{file_sha256(self.path)}{file_sha256(self._data)}".encode()).hexdigest()
 
 
 def _fits(declared: Sequence[int | str | None], shape: tuple[int, ...]) -> bool:

@@ -1,18 +1,16 @@
 """Base of the full-size encoders: one network from one asset file, verified at once and built on first use."""
 
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from injectfusion.core.assets import Asset, verified
+from injectfusion.core.assets import Asset, require_packages, verified
 from injectfusion.core.checkpoints import difference
 from injectfusion.core.errors import UserError, first_line
 from injectfusion.core.files import file_sha256
@@ -29,15 +27,15 @@ TELLTALES = {
 }
 
 
-class AssetEncoder(ABC):
+class AssetEncoder:
     """An encoder whose network comes from an asset.
 
     Args:
         folder: the assets folder.
         extra: as in `Provenance`, in addition to the input range.
     Raises:
-        UserError: a package of the extra `celebahq` is not installed; the file is missing or has another hash; on first
-            use, the file holds something else.
+        UserError: a package that the network needs is not installed; the file is missing, holds something else, or has
+            another hash.
     """
 
     asset: Asset  # file of the network
@@ -47,12 +45,9 @@ class AssetEncoder(ABC):
     resize: str
     crop = "none"
     input_range: str  # of the network's input, as a formula if it is not an interval
-    packages: tuple[str, ...] = ()  # imported packages that the extra `celebahq` installs
 
     def __init__(self, folder: str | Path, device: str = "cpu", **extra: Any) -> None:
-        for package in self.packages:
-            if find_spec(package) is None:
-                raise UserError(f"{self.name} needs the package {package}: pip install -e '.[celebahq]'")
+        require_packages(self.asset)
         self.path = verified(self.asset, Path(folder))
         self.device = device
         extra = {"input_range": self.input_range} | extra
@@ -65,25 +60,29 @@ class AssetEncoder(ABC):
         """The network in evaluation mode, on the device."""
         return self._build()
 
-    @abstractmethod
-    def _build(self) -> Any: ...
+    def _build(self) -> Any:
+        return self.asset.load(self.path).to(self.device)
 
     def _sha256(self) -> str:
         return file_sha256(self.path)
 
-    def _loaded(self, network: str, build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.Module:
-        """Build a network with the file's state dict, in float32. Strict: nothing missing, nothing left over.
 
+def loaded(path: Path, network: str, build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.Module:
+    """Build a network with a file's state dict, in evaluation mode and float32. Strict: nothing missing or left over.
+
+    Args:
+        path: of the file, and network: its name, both for the message.
+    Raises:
         UserError: the state dict belongs to another network, which the message names if it is known.
-        """
-        with torch.device("meta"):
-            module = build()
-        if differs := difference(_shapes(state), _shapes(module.state_dict())):
-            like = [name for telltale, name in TELLTALES.items() if telltale in state and name != network]
-            hint = "".join(f"; it looks like {name}" for name in like)
-            raise UserError(f"{self.path} is not {network}: {differs}{hint}")
-        module.load_state_dict(state, assign=True)  # without a second copy of the weights
-        return module.float().eval().to(self.device)
+    """
+    with torch.device("meta"):
+        module = build()
+    if differs := difference(_shapes(state), _shapes(module.state_dict())):
+        like = [name for telltale, name in TELLTALES.items() if telltale in state and name != network]
+        hint = "".join(f"; it looks like {name}" for name in like)
+        raise UserError(f"{path} is not {network}: {differs}{hint}")
+    module.load_state_dict(state, assign=True)  # without a second copy of the weights
+    return module.float().eval()
 
 
 @contextmanager

@@ -1,17 +1,30 @@
 """Identity by FaceNet: InceptionResnetV1 of facenet-pytorch, trained on VGGFace2."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from injectfusion.core.assets import Asset
 from injectfusion.core.checkpoints import read_checkpoint
 from metrics.encoders.alignment import REFERENCE_CROP, reference_crop, resized
-from metrics.encoders.asset_encoder import AssetEncoder
+from metrics.encoders.asset_encoder import AssetEncoder, loaded
 
 FILE = "20180402-114759-vggface2.pt"
 URL = f"https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/{FILE}"
-ASSET = Asset(FILE, "facenet-pytorch", "MIT (code)", 107, URL)
 SIDE = 160
+
+
+def load(path: Path) -> nn.Module:
+    """The network of a file. UserError: it holds something else."""
+    from facenet_pytorch import InceptionResnetV1
+
+    # The file also holds the classifier of its training identities.
+    state = {name: tensor for name, tensor in read_checkpoint(path).items() if not name.startswith("logits.")}
+    return loaded(path, "InceptionResnetV1", InceptionResnetV1, state)
+
+
+ASSET = Asset(FILE, "facenet-pytorch", "MIT (code)", 107, load, URL, packages=("facenet_pytorch",))
 
 
 class FaceNet(AssetEncoder):
@@ -21,16 +34,7 @@ class FaceNet(AssetEncoder):
     name, version = "FaceNet InceptionResnetV1", "20180402-114759-vggface2"
     input_size, resize, crop = SIDE, "bilinear, antialiased", REFERENCE_CROP
     input_range = "(x - 127.5) / 128"
-    packages = ("facenet_pytorch",)
     dimension = 512
-
-    def _build(self) -> nn.Module:
-        from facenet_pytorch import InceptionResnetV1
-
-        state = read_checkpoint(self.path)
-        # The file also holds the classifier of its training identities.
-        embedding = {name: tensor for name, tensor in state.items() if not name.startswith("logits.")}
-        return self._loaded("InceptionResnetV1", InceptionResnetV1, embedding)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

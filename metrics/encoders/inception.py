@@ -1,5 +1,7 @@
 """Inception for FID and KID with clean-fid's network, resizing and features."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,19 @@ from metrics.encoders.asset_encoder import AssetEncoder, reading
 
 FILE = "inception-2015-12-05.pt"
 URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
-ASSET = Asset(FILE, "clean-fid", "see its README", 95, URL)
+
+
+def load(path: Path) -> nn.Module:
+    """The network of a file. UserError: it holds something else."""
+    from cleanfid.inception_torchscript import InceptionV3W
+
+    # clean-fid's own feature_extractor() would download the file again, to another folder.
+    with reading(path, "clean-fid's Inception"):
+        network = InceptionV3W(str(path.parent), download=False)
+    return network.eval()
+
+
+ASSET = Asset(FILE, "clean-fid", "see its README", 95, load, URL, packages=("cleanfid",))
 
 
 class Inception(AssetEncoder):
@@ -22,16 +36,7 @@ class Inception(AssetEncoder):
     name, version = "Inception (clean-fid)", "2015-12-05"
     input_size, resize = 299, "clean-fid's clean: Pillow bicubic, antialiased, float"
     input_range = "(x - 128) / 128"
-    packages = ("cleanfid",)
     dimension = 2048
-
-    def _build(self) -> nn.Module:
-        from cleanfid.inception_torchscript import InceptionV3W
-
-        # clean-fid's own feature_extractor() would download the file again, to another folder.
-        with reading(self.path, "clean-fid's Inception"):
-            network = InceptionV3W(str(self.path.parent), download=False)
-        return network.eval().to(self.device)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

@@ -12,9 +12,18 @@ from injectfusion.core.errors import UserError, unknown
 from metrics.encoders.asset_encoder import AssetEncoder, reading
 
 
+def load(path: Path) -> nn.Module:
+    """The network of a file. UserError: it holds something else."""
+    import open_clip
+
+    with reading(path, "an OpenAI CLIP"):
+        network = open_clip.load_openai_model(str(path), precision="fp32", device="cpu")
+    return network.eval()
+
+
 def _published(model: str, megabytes: int, sha256: str) -> Asset:
     url = f"https://openaipublic.azureedge.net/clip/models/{sha256}/{model}.pt"
-    return Asset(f"{model}.pt", "OpenAI CLIP, as open_clip fetches it", "MIT", megabytes, url, sha256=sha256)
+    return Asset(f"{model}.pt", "OpenAI CLIP, as open_clip fetches it", "MIT", megabytes, load, url, sha256=sha256)
 
 
 ASSETS = {
@@ -59,10 +68,3 @@ class OpenClip(AssetEncoder):
         import open_clip
 
         return self.module.encode_text(open_clip.tokenize(list(texts)).to(self.device), normalize=True).cpu()
-
-    def _build(self) -> nn.Module:
-        import open_clip
-
-        with reading(self.path, "an OpenAI CLIP"):
-            network = open_clip.load_openai_model(str(self.path), precision="fp32", device="cpu")
-        return network.eval().to(self.device)

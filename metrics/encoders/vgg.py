@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from injectfusion.core.assets import Asset
 from injectfusion.core.checkpoints import read_checkpoint
 from injectfusion.core.errors import UserError
-from metrics.encoders.asset_encoder import AssetEncoder
+from metrics.encoders.asset_encoder import AssetEncoder, loaded
 
 FILE = "vgg19-dcbb9e9d.pth"
 SOURCE, URL = "torchvision, VGG19_Weights.IMAGENET1K_V1", f"https://download.pytorch.org/models/{FILE}"
-ASSET = Asset(FILE, SOURCE, "BSD-3-Clause", 548, URL, sha256="dcbb9e9d")
 GATYS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -24,6 +23,18 @@ LAYERS = tuple(
     for block, depth in enumerate((2, 2, 4, 4, 4), start=1)
     for name in (*(f"{kind}{block}_{i + 1}" for i in range(depth) for kind in ("conv", "relu")), f"pool{block}")
 )
+
+
+def load(path: Path) -> nn.Module:
+    """The network of a file, without its classifier. UserError: it holds something else."""
+    from torchvision.models import vgg19
+
+    # Most of the file is the classifier, which is not needed.
+    state = {k: v for k, v in read_checkpoint(path).items() if not k.startswith("classifier.")}
+    return loaded(path, "VGG19", lambda: nn.ModuleDict({"features": vgg19().features}), state)
+
+
+ASSET = Asset(FILE, SOURCE, "BSD-3-Clause", 548, load, URL, sha256="dcbb9e9d")
 
 
 class Vgg19(AssetEncoder):
@@ -62,13 +73,9 @@ class Vgg19(AssetEncoder):
         return [maps[name] for name in self.layers]
 
     def _build(self) -> nn.Module:
-        from torchvision.models import vgg19
-
-        # Most of the file is the classifier, which is not needed.
-        state = {k: v for k, v in read_checkpoint(self.path).items() if not k.startswith("classifier.")}
-        network = self._loaded("VGG19", lambda: nn.ModuleDict({"features": vgg19().features}), state)
-        layers = list(network.get_submodule("features").children())[: max(map(LAYERS.index, self.layers)) + 1]
+        features = self.asset.load(self.path).get_submodule("features")
+        layers = list(features.children())[: max(map(LAYERS.index, self.layers)) + 1]
         for layer in layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # it would overwrite the convolution before it, which may be a stage
-        return nn.Sequential(*layers)
+        return nn.Sequential(*layers).to(self.device)

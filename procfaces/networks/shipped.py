@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as format_safetensors
 from torch import Tensor, nn
 
+from injectfusion.core.assets import read_hashes
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import file_sha256, write_atomic, write_json
 
@@ -89,15 +90,7 @@ def _verified(name: str, folder: Path) -> Path:
 
 def _index(folder: Path) -> dict[str, str]:
     path = folder / "sha256.json"
-    if not path.exists():
-        return {}
-    try:
-        index: dict[str, str] = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(
-            f"not JSON: {_shown(path)} ({error}); restore it with `git checkout -- {_shown(path)}`"
-        ) from None
-    return index
+    return read_hashes(path, f"restore it with `git checkout -- {_shown(path)}`")
 
 
 def _shown(path: Path) -> str:

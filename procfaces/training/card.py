@@ -101,7 +101,7 @@ from the same noise with the coarse part of the latents of faces (see The coarse
 
 ![data, reconstructions, samples](samples.png)
 
-{(WEIGHTS / "trials.md").read_text()}"""
+{(WEIGHTS / "trials.md").read_text(encoding="utf-8")}"""
 
 
 def _training(name: str) -> dict[str, str | int]:

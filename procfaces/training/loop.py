@@ -45,16 +45,20 @@ def train(
     )
     start = 0
     if state is not None:
-        module.load_state_dict(state["module"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
+        try:
+            module.load_state_dict(state["module"])
+            average.load_state_dict(state["average"])
+            optimizer.load_state_dict(state["optimizer"])
+            start = state["step"]
+        except (KeyError, RuntimeError, ValueError):
+            raise UserError(f"checkpoint {checkpoint} belongs to another network; give another --out") from None
     if start >= recipe.steps:
         return average
 
-    data = pool("train", recipe.identities, recipe.variants)
     running, saved = math.nan, time.monotonic()
     with Progress() as progress:
+        with progress.stage("rendering faces"):
+            data = pool("train", recipe.identities, recipe.variants)
         task = progress.task(f"{label} from step {start}", recipe.steps - start)
         for step in range(start, recipe.steps):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -112,6 +116,8 @@ def _resumed(path: Path, recipe: Recipe, seed: int) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, weights_only=True)
     except Exception as error:  # unpickling a damaged file can raise anything
         raise UserError(f"checkpoint {path} is damaged ({type(error).__name__}); remove it to start again") from None
+    if not isinstance(state, dict):
+        raise UserError(f"checkpoint {path} is not one of this program; remove it to start again")
     # The learning rate depends on the number of steps, the data on the seed: neither may change during a run.
     for key, value in {"steps": recipe.steps, "seed": seed}.items():
         if state.get(key, value) != value:

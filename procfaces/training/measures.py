@@ -80,11 +80,11 @@ def evaluate(names: Sequence[str], size: Size, progress: Track) -> tuple[list[Me
     """
     measurements: list[Measurement] = []
     picture = None
-    for name in names:
-        if name == "unet":
+    for i in progress(range(len(names)), "networks"):
+        if names[i] == "unet":
             found, picture = evaluate_unet(size, progress)
         else:
-            found = _METRIC_NETWORKS[name](size)
+            found = _METRIC_NETWORKS[names[i]](size)
         measurements += found
     return measurements, picture
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import tiny_unet
+from diffusers import DDPMScheduler
 from PIL import Image
 from runs import run
 
-from experiments.domains import folders
+from experiments.domains import folders, hashed_files
 from experiments.domains.base import Split
 from experiments.domains.folders import CELEBAHQ, FolderDomain, celebahq, own
+from experiments.domains.hashed_files import hashes
+from experiments.domains.replaced import ReplacedSides
 from injectfusion.core.errors import UserError
+from injectfusion.core.images import read_image
+from injectfusion.core.progress import silent
+from procfaces.domain import FaceDomain
 
 SIZE = 8
+INDEX = "unused.json"
 
 
 def picture(seed: int, width: int = SIZE, height: int = SIZE) -> Image.Image:
@@ -45,7 +55,7 @@ def small_celebahq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def split_of(photographs: Path, tmp_path: Path, seed: int = 0, held_out: float = 0.3) -> FolderDomain:
-    return own(str(photographs), SIZE, held_out, seed, str(tmp_path / "splits"))
+    return own(str(photographs), SIZE, held_out, seed, str(tmp_path / "splits"), str(tmp_path / "images.json"))
 
 
 def test_the_manifest_of_celebahq_is_what_its_seed_draws(tmp_path: Path) -> None:
@@ -91,7 +101,7 @@ def test_reference_images_are_read_batch_by_batch(photographs: Path, tmp_path: P
 
 
 def test_images_come_in_the_order_of_their_ids(small_celebahq: Path) -> None:
-    images = celebahq(str(small_celebahq), SIZE).images([11, 2])
+    images = celebahq(str(small_celebahq), SIZE, INDEX).images([11, 2])
     assert images.dtype == torch.uint8
     for image, i in zip(images, (11, 2), strict=True):
         assert np.array_equal(image.permute(1, 2, 0).numpy(), np.array(picture(i)))
@@ -99,9 +109,9 @@ def test_images_come_in_the_order_of_their_ids(small_celebahq: Path) -> None:
 
 def test_celebahq_with_and_without_leading_zeros(small_celebahq: Path, tmp_path: Path) -> None:
     padded = fill(tmp_path / "padded", [f"{i:05d}.png" for i in range(12)])
-    plain = celebahq(str(small_celebahq), SIZE)
-    assert torch.equal(plain.images(range(12)), celebahq(str(padded), SIZE).images(range(12)))
-    assert plain.pairs(5) == celebahq(str(padded), SIZE).pairs(5)
+    plain = celebahq(str(small_celebahq), SIZE, INDEX)
+    assert torch.equal(plain.images(range(12)), celebahq(str(padded), SIZE, INDEX).images(range(12)))
+    assert plain.pairs(5) == celebahq(str(padded), SIZE, INDEX).pairs(5)
     assert len(torch.cat(list(plain.reference(7, batch=5)))) == 7
 
 
@@ -120,13 +130,13 @@ def test_celebahq_with_and_without_leading_zeros(small_celebahq: Path, tmp_path:
 def test_a_folder_that_is_not_celebahq(small_celebahq: Path, tmp_path: Path, names: list[str], found: str) -> None:
     other = fill(tmp_path / "other", names)
     with pytest.raises(UserError, match=f"is not CelebA-HQ, 12 images named by their numbers 0 to 11: .*{found}"):
-        celebahq(str(other), SIZE)
+        celebahq(str(other), SIZE, INDEX)
 
 
 def test_larger_images_are_resized_and_the_name_says_so(tmp_path: Path) -> None:
     folder = fill(tmp_path / "large", ["a.png", "b.png"])
     picture(0, 20, 20).save(folder / "c.png")
-    data = own(str(folder), SIZE, 0.7, 0, str(tmp_path / "splits"))
+    data = own(str(folder), SIZE, 0.7, 0, str(tmp_path / "splits"), INDEX)
     expected = picture(0, 20, 20).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     assert np.array_equal(data.images([2])[0].permute(1, 2, 0).numpy(), np.array(expected))
     assert data.name.startswith("large at 8 px (larger images by Pillow's bicubic")
@@ -169,6 +179,166 @@ def test_impossible_splits_are_refused(photographs: Path, tmp_path: Path) -> Non
         Split.read(tmp_path / "half.json")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"order": [0, 1, 2]}, None),
+        ({"order": [0, 1, 1]}, "does not name each image once"),
+        ({"order": [0, 1, 3]}, "does not name each image once"),
+        ({"order": [0, 1, "2"]}, ""),
+        ({"order": None}, ""),
+        ({"held_out": 3}, "held_out is 3, of 3 images"),
+        ({"held_out": 1}, "held_out is 1, of 3 images"),
+        ({"held_out": "2"}, ""),
+        ({"more": 1}, ""),
+    ],
+)
+def test_an_impossible_manifest_is_named(tmp_path: Path, changes: dict, message: str | None) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"seed": 0, "held_out": 2, "order": [0, 1, 2], "files": None} | changes))
+    if message is None:
+        assert Split.read(path) == Split(0, 2, (0, 1, 2))
+        return
+    with pytest.raises(UserError, match=rf"split\.json is not the manifest of a split .*{message}.*: delete it"):
+        Split.read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", None], ids=str)
+def test_a_damaged_manifest_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "split.json"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UserError, match=r"split\.json is not the manifest of a split .*: delete it to split again"):
+        Split.read(path)
+
+
+def test_a_folder_with_a_long_name_has_a_manifest(tmp_path: Path) -> None:
+    for name in ("x" * 250, "写真" * 40):
+        split_of(fill(tmp_path / name, ["a.png", "b.png", "c.png", "d.png"]), tmp_path, held_out=0.5)
+    assert all(len(path.name.encode()) <= 200 for path in (tmp_path / "splits").iterdir())
+    assert len(list((tmp_path / "splits").iterdir())) == 2
+
+
+# What identifies a folder's reference images
+
+
+def reference_files(photographs: Path, n: int, tmp_path: Path) -> tuple[set[Path], set[Path]]:
+    """The files of the first n reference images, and all others."""
+    data = split_of(photographs, tmp_path)
+    used = {image.numpy().tobytes() for image in torch.cat(list(data.reference(n, batch=4)))}
+    files = set(photographs.iterdir())
+    found = {path for path in files if read_image(path).numpy().tobytes() in used}
+    return found, files - found
+
+
+def other_content_of_equal_size(path: Path) -> None:
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as `cp --preserve` and `rsync --times` do
+    assert path.stat().st_size == before.st_size
+
+
+def test_a_reference_image_of_equal_name_and_size_but_other_content_is_noticed(photographs, tmp_path) -> None:
+    used, unused = reference_files(photographs, 10, tmp_path)
+    assert len(used) == 10
+    first = split_of(photographs, tmp_path).reference_sha256(10)
+    assert split_of(photographs, tmp_path).reference_sha256(10) == first
+    for path in unused:
+        other_content_of_equal_size(path)
+    assert split_of(photographs, tmp_path).reference_sha256(10) == first
+    assert split_of(photographs, tmp_path).reference_sha256(11) != first
+    for path in used:
+        path.touch()
+    assert split_of(photographs, tmp_path).reference_sha256(10) == first
+    other_content_of_equal_size(used.pop())
+    assert split_of(photographs, tmp_path).reference_sha256(10) != first
+    with pytest.raises(UserError, match=r"scale\.reference is 15; .* has 14 reference images"):
+        split_of(photographs, tmp_path).reference_sha256(15)
+
+
+def test_unchanged_files_are_hashed_once(photographs, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(hashed_files, "_RECENT", -(10**12))  # else, files written by a test are too new
+    files, index, read = sorted(photographs.iterdir()), tmp_path / "index.json", []
+
+    def sha256(file: Path) -> str:
+        read.append(file)
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(hashed_files, "_sha256", sha256)
+    expected = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    assert hashes(files[:5], index) == expected[:5]
+    assert hashes(files, index) == expected
+    assert hashes(files[::-1], index) == expected[::-1]
+    assert sorted(read) == files
+    other_content_of_equal_size(files[3])
+    assert hashes(files, index)[3] == hashlib.sha256(files[3].read_bytes()).hexdigest() != expected[3]
+    assert sorted(read) == sorted([*files, files[3]])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff"])
+def test_a_damaged_index_is_made_again(photographs, tmp_path, monkeypatch, content) -> None:
+    monkeypatch.setattr(hashed_files, "_RECENT", -(10**12))
+    files, index = sorted(photographs.iterdir()), tmp_path / "index.json"
+    before = hashes(files, index)
+    whole = index.read_bytes()
+    index.write_bytes(content)
+    assert hashes(files, index) == before
+    assert json.loads(index.read_bytes()) == json.loads(whole)
+
+
+def test_a_file_that_may_still_change_is_hashed_again(photographs, tmp_path) -> None:
+    """Two changes within one time stamp of the file system look alike."""
+    files, index = sorted(photographs.iterdir()), tmp_path / "index.json"
+    hashes(files, index)
+    assert not index.exists()
+
+
+def test_all_reference_images_are_read_before_the_first_is_used(photographs, tmp_path) -> None:
+    data = split_of(photographs, tmp_path)
+    used, unused = reference_files(photographs, 10, tmp_path)
+    for path in unused:
+        path.write_bytes(b"broken")
+    data.check_reference(10, silent)
+    path = used.pop()
+    path.write_bytes(b"broken")
+    with pytest.raises(UserError, match=f"cannot read the image {path}"):
+        data.check_reference(10, silent)
+    with pytest.raises(UserError, match=r"scale\.reference is 15"):
+        data.check_reference(15, silent)
+
+
+@pytest.mark.parametrize("replaced", [None, "textures"])
+def test_a_domain_with_replaced_sides_has_the_reference_of_its_own(photographs, tmp_path, replaced) -> None:
+    data = split_of(photographs, tmp_path)
+    domain = ReplacedSides(data, replaced, None)
+    assert domain.size == data.size == SIZE
+    assert domain.reference_sha256(3) == data.reference_sha256(3)
+    for path in photographs.iterdir():
+        path.write_bytes(b"broken")
+    with pytest.raises(UserError, match="cannot read the image"):
+        domain.check_reference(3, silent)
+
+
+def test_drawn_reference_images_are_determined_by_the_version() -> None:
+    domain = ReplacedSides(FaceDomain(), None, None)
+    assert (domain.size, domain.reference_sha256(10)) == (64, None)
+    domain.check_reference(10, silent)
+    with pytest.raises(UserError, match=r"scale\.reference is 1000000000; the embedded domain has"):
+        domain.check_reference(10**9, silent)
+
+
+def test_a_file_that_is_gone_is_named(photographs, tmp_path) -> None:
+    data = split_of(photographs, tmp_path)
+    for path in photographs.iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=r"cannot read the image .*\.png \(No such file or directory\)"):
+        data.reference_sha256(3)
+    (photographs / "a.png").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"cannot read the image .*a\.png \(No such file or directory\)"):
+        own(str(photographs), SIZE, 0.5, 0, str(tmp_path / "other"), INDEX)
+
+
 def truncated(path: Path) -> None:
     picture(0, 64, 64).save(path)
     path.write_bytes(path.read_bytes()[:2000])
@@ -192,7 +362,8 @@ def test_a_bad_image_is_named(photographs: Path, tmp_path: Path, make, message: 
 
 def test_a_whole_run_on_an_own_folder(tmp_path: Path) -> None:
     """With the encoders of the embedded domain, which take 64 px."""
-    tiny_unet().save_pretrained(tmp_path / "network")
+    tiny_unet(sample_size=64).save_pretrained(tmp_path / "network")
+    DDPMScheduler().save_pretrained(tmp_path / "network")
     folder = tmp_path / "photographs"
     folder.mkdir()
     for i in range(140):

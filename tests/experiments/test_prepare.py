@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import shlex
 import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
+from conftest import tiny_unet
+from diffusers import DDPMScheduler
 from hydra.utils import get_object
+from lines import frequent_lines
 from omegaconf import OmegaConf
 from PIL import Image
 from runs import ROOT, python
@@ -19,10 +27,10 @@ from runs import ROOT, python
 from experiments import prepare
 from experiments.assets import downloads, requirements
 from experiments.assets.catalogue import ASSETS
-from experiments.assets.downloads import download, fetch
-from experiments.assets.requirements import require_given, survey
+from experiments.assets.downloads import Report, download, fetch, fetch_all
+from experiments.assets.requirements import Requirement, require_given, survey
 from experiments.configuration import CONF, composed
-from injectfusion.core.assets import LOCK, Asset
+from injectfusion.core.assets import LOCK, Asset, verified
 from injectfusion.core.errors import UserError
 
 CONTENT = bytes(range(256)) * 1000
@@ -88,6 +96,17 @@ def quiet(done: int, total: int | None) -> None:
     pass
 
 
+def opens(path: Path) -> None:
+    """Stands for the loading of a network."""
+    if path.read_bytes().startswith(b"<html>"):
+        raise UserError(f"{path} is a web page")
+
+
+def files(folder: Path) -> list[str]:
+    """Without those that only lock others."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+
+
 @pytest.mark.parametrize("ranges", [True, False], ids=["with Range", "without Range"])
 def test_an_interrupted_download_continues(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.cut, server.ranges = HALF, ranges
@@ -111,22 +130,104 @@ def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) 
 
 
 def test_a_file_of_another_hash_than_published_is_not_kept(server: Server, tmp_path: Path) -> None:
-    asset = Asset("file.bin", "somewhere", "MIT", 1, server.url, sha256=hashlib.sha256(b"other").hexdigest())
+    asset = Asset("file.bin", "somewhere", "MIT", 1, opens, server.url, sha256=hashlib.sha256(b"other").hexdigest())
     with pytest.raises(UserError, match=r"sends another file than expected, .*somewhere publishes"):
         fetch(asset, tmp_path, quiet)
-    assert not list(tmp_path.iterdir())
+    assert not files(tmp_path)
 
 
-def test_the_first_hash_is_recorded_and_another_refused(server: Server, tmp_path: Path) -> None:
-    asset = Asset("file.bin", "somewhere", "MIT", 1, server.url)
-    fetch(asset, tmp_path, quiet)
-    (tmp_path / "file.bin").unlink()
-    fetch(asset, tmp_path, quiet)
-    (tmp_path / "file.bin").unlink()
-    server.content = CONTENT[::-1]
-    with pytest.raises(UserError, match=rf"sends another file than expected, .*{LOCK} recorded"):
+def test_a_first_file_that_is_something_else_is_neither_kept_nor_recorded(server: Server, tmp_path: Path) -> None:
+    asset = Asset("file.bin", "somewhere", "MIT", 1, opens, server.url)
+    server.content = b"<html>Quota exceeded</html>"
+    with pytest.raises(UserError, match=r"sends another file than expected, which was not kept: .* is a web page"):
         fetch(asset, tmp_path, quiet)
-    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    assert not files(tmp_path)
+    server.content = CONTENT
+    fetch(asset, tmp_path, quiet)
+    assert verified(asset, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_file_that_cannot_be_checked_is_not_downloaded(server: Server, tmp_path: Path) -> None:
+    asset = Asset("file.bin", "somewhere", "MIT", 1, opens, server.url, packages=("no_such_package",))
+    with pytest.raises(UserError, match=r"file\.bin needs the package no_such_package: pip install"):
+        fetch(asset, tmp_path, quiet)
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+    with pytest.raises(UserError, match=r"file\.bin needs the package no_such_package: pip install"):
+        verified(asset, tmp_path)
+    assert server.asked == []
+
+
+def test_a_record_is_replaced_by_the_command_that_the_message_names(server, tmp_path, monkeypatch, capsys):
+    asset = Asset("file.bin", "somewhere", "MIT", 1, opens, server.url)
+    monkeypatch.setitem(ASSETS, "test", asset)
+    fetch(asset, folder := tmp_path / "my assets", quiet)
+    (folder / "file.bin").unlink()
+    server.content = CONTENT[::-1]
+    with pytest.raises(UserError, match=rf"file\.bin has sha256 .*, {re.escape(LOCK)} recorded .*") as changed:
+        fetch(asset, folder, quiet)
+    assert files(folder) == [LOCK, "file.bin"]
+    with pytest.raises(UserError, match="recorded"):
+        verified(asset, folder)
+    words = shlex.split(str(changed.value).split("`")[1])
+    assert words[:3] == ["python", "-m", "experiments.prepare"]
+
+    (folder / "file.bin").write_bytes(b"<html>Quota exceeded</html>")
+    with pytest.raises(SystemExit, match="2"):
+        prepare.main(words[3:])
+    assert "is a web page" in capsys.readouterr().err
+    with pytest.raises(UserError, match="is a web page"):  # and not: has another hash
+        verified(asset, folder)
+    (folder / "file.bin").write_bytes(CONTENT[::-1])
+    prepare.main(words[3:])
+    assert verified(asset, folder) == folder / "file.bin"
+    server.content = CONTENT
+    (folder / "file.bin").write_bytes(CONTENT)
+    prepare.main(["--accept", "file.bin", f"assets='{folder}'"])
+    assert verified(asset, folder) == folder / "file.bin"
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("vgg19-dcbb9e9d.pth", "publishes the sha256 of vgg19-dcbb9e9d.pth: it cannot be replaced"),
+        ("model_ir_se5.pth", "unknown asset 'model_ir_se5.pth'; did you mean model_ir_se50.pth"),
+        ("mine.onnx", "missing: "),
+    ],
+)
+def test_what_cannot_be_accepted(file: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        prepare.main(["--accept", str(tmp_path / file)])
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["half of a", "[]", '{"file.bin": 1}', "null", "\u00e9"])
+def test_a_damaged_record_is_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+    (tmp_path / LOCK).write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=rf"{re.escape(LOCK)}.*; remove it") as refused:
+        verified(Asset("file.bin", "somewhere", "MIT", 1, opens), tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_records_of_several_processes_are_all_kept(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+    assets = [Asset(f"{i}.bin", "somewhere", "MIT", 1, lambda path: together.wait()) for i in range(8)]
+    for asset in assets:
+        (tmp_path / asset.file).write_bytes(CONTENT)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda asset: verified(asset, tmp_path), assets))
+    assert len(json.loads((tmp_path / LOCK).read_text(encoding="utf-8"))) == 8
+
+
+def test_a_download_without_a_terminal_prints_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = frequent_lines(monkeypatch)
+
+    def slow(report: Report) -> None:
+        report(3_000_000, 12_000_000)
+        assert lines.wait_for("net [a].pt: 3 of 12 MB, ")
+
+    fetch_all({"net [a].pt": slow})
 
 
 def test_missing_space_is_reported_before_a_byte_is_written(server, tmp_path, monkeypatch):
@@ -151,8 +252,8 @@ def test_refused_by_the_server_or_a_web_page_instead_of_the_file(server: Server,
 def two_assets(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that can be downloaded, and one that only a person can get."""
     known = {
-        "small": Asset("small.bin", "somewhere", "MIT", 1, server.url),
-        "by_hand": Asset("by_hand.bin", "elsewhere", "see there", 2, manual="ask its authors for it"),
+        "small": Asset("small.bin", "somewhere", "MIT", 1, opens, server.url),
+        "by_hand": Asset("by_hand.bin", "elsewhere", "see there", 2, opens, manual="ask its authors for it"),
     }
     monkeypatch.setattr(requirements, "ASSETS", known)
 
@@ -177,13 +278,14 @@ def test_states_of_assets(two_assets: None, server: Server, tmp_path: Path) -> N
 
 def test_states_of_images_files_and_hub_networks(tmp_path: Path) -> None:
     photographs = tmp_path / "photographs"
-    data = {"_target_": "experiments.domains.folders.celebahq", "path": str(photographs)}
+    own = {"path": str(photographs), "size": 8, "index": str(tmp_path / "images.json")}
+    data = {"_target_": "experiments.domains.folders.celebahq", **own}
     assert states(tmp_path, {"images": str(photographs)}, data=data) == {"photographs": "missing"}
     photographs.mkdir()
     Image.new("RGB", (8, 8)).save(photographs / "0.png")
     assert states(tmp_path, {"images": str(photographs)}, data=data) == {"photographs": "wrong"}
     data |= {"_target_": "experiments.domains.folders.own", "manifests": str(tmp_path / "splits")}
-    data |= {"size": 8, "held_out": 0.6, "seed": 0}
+    data |= {"held_out": 0.6, "seed": 0}
     for i in (1, 2):
         Image.new("RGB", (8, 8)).save(photographs / f"{i}.png")
     assert states(tmp_path, {"images": str(photographs)}, data=data) == {"photographs": "present"}
@@ -193,8 +295,34 @@ def test_states_of_images_files_and_hub_networks(tmp_path: Path) -> None:
     network.touch()
     assert states(tmp_path, {"file": str(network)}) == {"net.pt": "present"}
     assert states(tmp_path, {"hub": "nobody/no-such-network"}) == {"nobody/no-such-network": "missing"}
-    assert states(tmp_path, {"hub": str(photographs)}) == {"photographs": "present"}
+    assert states(tmp_path, {"hub": str(photographs)}) == {"photographs": "wrong"}
+    assert states(tmp_path, {"hub": str(network)}) == {"net.pt": "wrong"}
     assert states(tmp_path, {"hub": "not/a/folder"}) == {"folder": "missing"}
+
+
+def test_a_network_is_present_only_if_it_would_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--me--network"
+    snapshot = repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(snapshot.name)
+
+    def found() -> tuple[Requirement, Requirement]:
+        """As a folder, and as the local copy of a repository."""
+        needs = [{"hub": str(snapshot)}, {"hub": "me/network"}]
+        config = OmegaConf.create({"assets": str(tmp_path), "requires": {"backbone": needs}})
+        folder, copy = survey(config)
+        return folder, copy
+
+    tiny_unet().save_pretrained(snapshot)
+    folder, copy = found()
+    assert (folder.state, copy.state) == ("wrong", "wrong")
+    assert "no noise schedule" in folder.step and "no noise schedule" in copy.step
+    assert folder.fetch is None and copy.fetch is not None  # the download may have been interrupted
+    DDPMScheduler().save_pretrained(snapshot)
+    assert [(item.state, item.fetch) for item in found()] == [("present", None)] * 2
+    (snapshot / "diffusion_pytorch_model.safetensors").write_bytes(b"damaged")
+    assert all(item.state == "wrong" and "is damaged or incomplete" in item.step for item in found())
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -232,8 +360,8 @@ def test_prepare_continues_after_a_failed_download(server, tmp_path, monkeypatch
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         closed_port = probe.getsockname()[1]
-    unreachable = Asset("far.bin", "far", "MIT", 1, f"http://127.0.0.1:{closed_port}/")
-    near = Asset("near.bin", "near", "MIT", 1, server.url)
+    unreachable = Asset("far.bin", "far", "MIT", 1, opens, f"http://127.0.0.1:{closed_port}/")
+    near = Asset("near.bin", "near", "MIT", 1, opens, server.url)
     monkeypatch.setattr(requirements, "ASSETS", {"far": unreachable, "near": near})
     with pytest.raises(SystemExit, match="2"):
         prepare.main([f"assets={tmp_path}", "+requires.test=[far,near]"])

@@ -176,6 +176,15 @@ def test_figures_and_grids_are_embedded(results, store):
         assert any(same_picture(uri, path) for uri in images), path
     (results / "gamma.png").unlink()
     assert "The figure’s file is gone" in Parsed(page(results, store, 0)).text
+    (results / "gamma.png").write_bytes(b"\x89PNG")
+    (results / "gamma-grid.png").write_bytes(b"")
+    assert "The figure’s file is gone" in Parsed(page(results, store, 0)).text
+
+
+def test_pairs_are_shown_up_to_the_first_damaged_picture(results, store):
+    (store.outputs / "pairs" / ("a" * 10) / "originals/00002.png").write_bytes(b"")
+    parsed = Parsed(page(results, store, 4))
+    assert [len(view) for view in parsed.views()] == [2, 2]
 
 
 def test_single_pairs_show_their_own_pictures_and_scores(results, store):
@@ -216,11 +225,14 @@ def test_rows_of_other_pairs_are_shown_apart_and_of_several_seeds_the_first(resu
     assert "Pair by pair, set 2 of 2" in parsed.text and "of the first seed" in parsed.text
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:50])])
 @pytest.mark.parametrize("gone", ["lerp-*/metrics.json", "lerp-*/images/*", "../pairs/*/*/*"])
-def test_what_is_missing_in_the_store_leaves_the_tables(results, store, gone):
+def test_what_is_missing_or_damaged_in_the_store_leaves_the_tables(results, store, gone, damage):
     for path in (store.outputs / "cells").glob(gone):
-        path.unlink()
-    parsed = Parsed(page(results, store, 3))
+        damage(path)
+    text = page(results, store, 3)
+    assert str(store.outputs) not in text
+    parsed = Parsed(text)
     assert len(parsed.views()) == (0 if "pairs" in gone else 1)
     assert "Single pairs are not shown" in parsed.text
     assert "python run.py experiment=table2 makes it again" in parsed.text

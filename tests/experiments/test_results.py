@@ -15,6 +15,7 @@ from experiments.engine.sweep import gather
 from experiments.outlets.documents import print_record, write_documents
 from experiments.outlets.formats import format_entry, format_number
 from experiments.tables import figures
+from experiments.tables.analyses import Analysis, Findings
 from experiments.tables.analyses.attribute_origins import Attributes
 from experiments.tables.common import main_table, numbers
 from experiments.tables.publish import Result, publish, stem
@@ -117,12 +118,81 @@ def test_names_and_commands_of_results(store, rows):
     assert swept.command == "python run.py -m experiment=table2 method.gamma=0,0.5,1"
 
 
+DATA = "/data/shared/projects/diffusion/experiments/2026-11/photographs-of-faces/aligned-256"
+NETWORK = "/data/shared/projects/diffusion/checkpoints/ddpm-ema-faces-256-run-17/step-500000/pipeline"
+JAPANESE = "写真フォルダー二千二十六年十一月に集めた顔写真" * 4  # 276 bytes
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (["method.gamma=0.5"], ["method.gamma=0.8"]),
+        (["data.path=/a/b"], ["data.path=/a_b"]),
+        (["data.path=/a/b"], ["data.path=_a_b"]),
+        (["+rows.mine={gamma: 1}"], ["+rows.mine={gamma: 2}"]),
+        ([f"data.path={JAPANESE}1"], [f"data.path={JAPANESE}2"]),
+        (["data.path=\udcff"], ["data.path=\udcfe"]),
+        (["method.gamma=0.5", "method.gamma=0.8"], ["method.gamma=0.8", "method.gamma=0.5"]),
+        (["hydra.mode=RUN"], []),
+        (["hydra.sweeper.params={method.gamma: '0,1'}"], ["hydra.sweeper.params={method.gamma: '0,0.5'}"]),
+    ],
+)
+def test_different_results_have_different_names_whatever_they_are_called(first, second):
+    paths = [f"data.path={DATA}", f"backbone.path={NETWORK}", "profile=folder"]
+    for common in ([], paths, [f"backbone.path={JAPANESE}"]):
+        names = [stem("table2", [*common, *overrides]) for overrides in (first, second)]
+        assert names[0] != names[1]
+        for name in names:
+            assert len(f"{name}-artifacts.svg".encode()) <= 200
+            assert not set(name) & set("/ {}'\udcff")
+            assert stem("table2", [*common, *first]) == names[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["scale=smoke"], "table2__scale=smoke"),
+        (["scale=smoke", "method.gamma=0.5", "device=cpu"], "table2__method.gamma=0.5,scale=smoke"),
+        (["method.gamma=0.8", "method.gamma=0.5"], "table2__method.gamma=0.5"),
+        (["data.path=写真"], "table2__data.path=写真"),
+    ],
+)
+def test_plain_names_are_what_was_typed(overrides, name):
+    assert stem("table2", overrides) == name
+
+
+def test_every_file_of_a_result_has_a_name_that_can_be_written(store, rows, tmp_path):
+    analysis = f"{__name__}.ManyWords"
+    overrides = ["experiment=gamma", f"data.path={JAPANESE}", f"backbone.path={NETWORK}"]
+    record = publish(Result(settings(store, analyses=[analysis]), rows, overrides, AXES))
+    write_documents(record, tmp_path / "results")
+    names = [path.name for path in (tmp_path / "results").iterdir()]
+    assert len(names) == 11  # a table in four forms, three figures in two, and a grid
+    assert max(len(name.encode()) for name in names) <= 200
+    assert {f"{figure.file}.svg" for figure in record.figures} <= set(names)
+    assert records(tmp_path / "results") == [record]
+
+
+class ManyWords(Analysis):
+    """Two figures with long names that differ at their ends."""
+
+    def __call__(self, rows):
+        figures_ = {f"{'a long name of a figure, ' * 9}{i}": figures.Picture(figures.panels(1)[0], "") for i in (1, 2)}
+        return Findings([], figures_, [])
+
+
+def test_a_name_that_is_not_utf_8_is_published(store, rows, tmp_path):
+    record = publish(Result(settings(store), rows, ["data.path=/faces\udcff"], AXES))
+    write_documents(record, tmp_path / "results")
+    assert records(tmp_path / "results") == [record]
+
+
 def test_jobs_of_a_sweep_become_rows_named_after_what_was_swept(store):
     floor, jobs = make_cell(store, "contents").name, []
     for gamma in (0.2, 0.9):
         cells = {"contents as results": [floor], "slerp": [make_cell(store, f"g{gamma}").name]}
-        overrides = ["experiment=gamma", f"method.gamma={gamma}", "scale=smoke"]
-        jobs.append({"rows": cells, "overrides": overrides, "settings": settings(store)})
+        values = {"experiment": "gamma", "method.gamma": gamma, "scale": "smoke"}
+        jobs.append({"rows": cells, "values": values, "settings": settings(store)})
     axes, rows = gather(jobs)
     assert axes == AXES
     named = {"gamma=0.2": {"method.gamma": 0.2}, "gamma=0.9": {"method.gamma": 0.9}, "contents as results": {}}

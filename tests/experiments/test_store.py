@@ -22,6 +22,7 @@ from injectfusion.method import Method
 from metrics.estimates import Estimate, Metric
 from metrics.scoring import Score
 
+MADE_BY = {"commit": None, "dirty": False, "packages": {}, "python": "3", "device": "cpu", "seed": 0}
 SPECIFICATION = {"results": "generated", "method": {"blend": "slerp", "gamma": 0.6}, "pairs": {"n": 3}}
 
 
@@ -34,7 +35,8 @@ def score(value: float) -> Score:
     """A score of one metric."""
     metrics = {"id": Metric("id", "ID", 1, "higher", {})}
     estimates = {"id": Estimate(np.array(value), np.full(100, value), 3, 0)}
-    return Score(pd.DataFrame({"identity": [value]}), metrics, estimates, [], [], {}, torch.zeros(3, 1), {})
+    per_pair = pd.DataFrame({"identity": [value] * 3, "gram": 0.0})
+    return Score(per_pair, metrics, estimates, [], [], {}, torch.zeros(3, 1), {})
 
 
 def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path):
@@ -45,7 +47,7 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path):
         temporary.write_text("half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"file\.txt cannot be written \(disk full\)"):
         write_atomic(path, fails)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
@@ -90,13 +92,23 @@ def test_a_cell_is_complete_only_with_its_numbers(store, cell):
     assert torch.equal(cell.images(range(3)), images)
     assert not cell.has_images(range(4))
     with pytest.raises(ValueError, match="JSON"):
-        cell.finish(score(math.nan), {})
+        cell.finish(score(math.nan), MADE_BY)
     assert not cell.complete
     with pytest.raises(UserError, match="not complete"):
         store.finished(cell.name)
-    cell.finish(score(0.5), {})
+    cell.finish(score(0.5), MADE_BY)
     assert cell.complete
     assert store.finished(cell.name).estimates()["id"].value == 0.5
+
+
+@pytest.mark.parametrize("label", ["x" * 300, "写真" * 60, "my/blend: a {b}", "\udcff"])
+def test_a_label_of_any_kind_becomes_a_directory(store, label):
+    names = {store.cell(text, SPECIFICATION).name for text in (label, label + "2")}
+    assert len(names) == 2
+    for name in names:
+        assert len(name.encode()) <= 200
+        assert name.endswith(store.cell("slerp", SPECIFICATION).name.removeprefix("slerp"))
+        assert (store.outputs / "cells" / name / "config.yaml").is_file()
 
 
 def test_rewritten_results_do_not_count_as_uncommitted_but_code_does(tmp_path, monkeypatch):
@@ -116,6 +128,22 @@ def test_rewritten_results_do_not_count_as_uncommitted_but_code_does(tmp_path, m
     assert not provenance.provenance("cpu", 0, "run.py")["dirty"]
     code.write_text("x = 2")
     assert provenance.provenance("cpu", 0, "run.py")["dirty"]
+
+
+def test_the_commit_of_another_repository_is_not_reported(tmp_path, monkeypatch):
+    subprocess.run(["git", "-C", str(tmp_path), "init"], check=True, capture_output=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    commit = ["git", "-C", str(tmp_path), *identity, "commit", "--allow-empty", "-m", "first"]
+    subprocess.run(commit, check=True, capture_output=True)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    assert provenance.provenance("cpu", 0, "run.py")["commit"]
+    (tmp_path / "unpacked").mkdir()
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "unpacked")
+    for directory in (None, tmp_path / ".git"):
+        if directory:
+            monkeypatch.setenv("GIT_DIR", str(directory))
+        made = provenance.provenance("cpu", 0, "run.py")
+        assert (made["commit"], made["dirty"]) == (None, False)
 
 
 @pytest.fixture

@@ -41,10 +41,7 @@ class FakeRun(MagicMock):
 
 
 def fake_run(resumed: bool = False, **summary: Any) -> FakeRun:
-    run = FakeRun(resumed=resumed, summary=summary)
-    run.__enter__.return_value = run
-    run.__exit__.return_value = None
-    return run
+    return FakeRun(resumed=resumed, summary=summary)
 
 
 @pytest.fixture
@@ -58,9 +55,12 @@ def runs(monkeypatch) -> dict[str, FakeRun]:
         run.options = options
         return run
 
+    settings = SimpleNamespace(mode="online", base_url="http://server")
     monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr(wandb, "setup", lambda: SimpleNamespace(settings=SimpleNamespace(mode="online")))
+    monkeypatch.setattr(wandb, "setup", lambda given: SimpleNamespace(settings=settings))
     monkeypatch.setattr(wandb, "login", lambda **options: True)
+    monkeypatch.setattr(wandb, "Api", MagicMock())
+    monkeypatch.setattr("experiments.outlets.wandb.urlopen", MagicMock())
     return made
 
 
@@ -171,6 +171,49 @@ def test_a_refused_run_is_one_line_and_can_be_sent_again(store, rows, runs, monk
             tracker(store).cell("gamma", rows[0])
     tracker(store).cell("gamma", rows[0])
     assert "gamma=0.5" in runs
+
+
+def test_a_run_that_cannot_be_logged_ends_as_failed_and_can_be_sent_again(store, rows, runs, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(wandb, "Table", lambda **options: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(UserError, match=r"W&B refuses gamma=0\.5 \(disk full\); all of it is on disk"):
+            tracker(store).cell("gamma", rows[0])
+    runs.pop("gamma=0.5").finish.assert_called_once_with(exit_code=1)
+    tracker(store).cell("gamma", rows[0])
+    runs["gamma=0.5"].finish.assert_called_once_with(exit_code=0)
+
+
+KEY = "0123456789" * 4
+REFUSED = {
+    "WANDB_MODE=foo": r"W&B refuses WANDB_MODE=foo \(Input should be 'online', 'offline'.*\); correct it",
+    "WANDB_MODE=shared": "WANDB_MODE=shared is not supported; use one of online,",
+    "WANDB_SILENT=maybe": r"W&B refuses WANDB_SILENT=maybe \(Input should be a valid boolean",
+    "WANDB_PROJECT=a/b": r"W&B refuses WANDB_PROJECT=a/b \(Invalid project name",
+    "WANDB_BASE_URL=nope": r"W&B refuses WANDB_BASE_URL=nope \(Input should be a valid URL",
+    "WANDB_API_KEY=abc": r"W&B refuses the login at .* \(WANDB_API_KEY invalid: .*\): correct WANDB_API_KEY",
+    f"WANDB_API_KEY={KEY}": r"the W&B server http://127\.0\.0\.1:9 cannot be reached \(.*\): check the network",
+    "WANDB_DATA_DIR=/dev/null/x": "WANDB_DATA_DIR=/dev/null/x cannot be written",
+    "WANDB_CACHE_DIR=/dev/null/x": "WANDB_CACHE_DIR=/dev/null/x cannot be written",
+}
+
+
+@pytest.mark.parametrize("setting", REFUSED)
+def test_settings_that_cannot_work_are_refused_at_the_start(setting, store, logged_out, monkeypatch, capfd):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # a closed port
+    name, _, value = setting.partition("=")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=REFUSED[setting]) as error:
+        tracker(store)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("project", "entity"), [("a/b", None), ("", None), ("x" * 129, None), ("p", "my team?")])
+def test_names_that_w_and_b_does_not_take(project, entity, store, runs):
+    with pytest.raises(UserError, match=r"W&B takes no (project|entity) named .*choose another name"):
+        WandbTracker(project, entity, str(store.outputs))
 
 
 def test_logged_out_it_does_not_prompt_or_send(store, rows, logged_out, capfd, monkeypatch):

@@ -89,7 +89,7 @@ def test_starts_have_the_statistics_of_noised_images(coarse, basis):
 
 
 def test_the_estimate_is_blended_in_the_space_that_the_network_works_in():
-    unet = type(tiny_unet())(**{**tiny_unet().config, "in_channels": 12, "out_channels": 12})
+    unet = tiny_unet(in_channels=12, out_channels=12)
     x, coarse = randn(3, 3, 32, 32, seed=7), CoarseGaussian(12, 16, 2).fit(randn(100, 12, 16, 16, seed=8))
     alpha_cumprod = linear_alpha_cumprod(16)
     bare = UNetBackbone(unet, alpha_cumprod, haar=True)

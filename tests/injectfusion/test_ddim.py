@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from injectfusion import ddim
+from injectfusion.backbones.base import Backbone, Features
 from injectfusion.calibration import calibrate, match_statistics, shift_latent
-from injectfusion.schedule import linear_alpha_cumprod, timesteps
+from injectfusion.core.errors import UserError
+from injectfusion.sampling import invert
+from injectfusion.schedule import kept_timesteps, linear_alpha_cumprod, timesteps
 
 
 def batch(seed: int) -> torch.Tensor:
@@ -28,16 +31,24 @@ def test_schedule_matched_to_a_size_shifts_the_log_snr():
 
 
 def test_timesteps_of_the_reference_implementation():
-    assert timesteps(5) == [0, 249, 499, 749, 999]
-    assert timesteps(1000) == list(range(1000))
-    fifty = timesteps(50)
+    assert timesteps(5, 1000) == [0, 249, 499, 749, 999]
+    assert timesteps(1000, 1000) == list(range(1000))
+    fifty = timesteps(50, 1000)
     assert (len(set(fifty)), fifty[0], fifty[-1]) == (50, 0, 999)
 
 
-@pytest.mark.parametrize("steps", [-1, 0, 1, 1001])
-def test_timesteps_refuse_what_is_no_sequence(steps):
-    with pytest.raises(ValueError, match="steps must be in"):
-        timesteps(steps)
+@pytest.mark.parametrize("train_steps", [2, 3, 500, 4000])
+def test_timesteps_of_other_lengths_reach_from_the_first_to_the_last(train_steps):
+    assert timesteps(2, train_steps) == [0, train_steps - 1]
+    assert timesteps(train_steps, train_steps) == list(range(train_steps))
+    assert kept_timesteps(2, train_steps, "reverse") == (0, train_steps - 1)
+    assert kept_timesteps(2, train_steps, "inversion") == (0,)
+
+
+@pytest.mark.parametrize(("steps", "train_steps"), [(-1, 1000), (0, 1000), (1, 1000), (1001, 1000), (200, 100), (2, 1)])
+def test_timesteps_refuse_what_is_no_sequence(steps, train_steps):
+    with pytest.raises(UserError, match=rf"steps must be in \[2, {train_steps}\], got {steps}"):
+        timesteps(steps, train_steps)
 
 
 def test_step_with_the_true_noise_follows_the_forward_process():
@@ -52,11 +63,52 @@ def test_step_with_the_true_noise_follows_the_forward_process():
     torch.testing.assert_close(ddim.step(expected, eps, a_prev, a_t), x_t)  # and back
 
 
-def test_velocity_of_the_forward_process_gives_its_noise():
+def test_every_prediction_of_the_forward_process_gives_its_noise():
     x_0, eps, a_t = batch(0), batch(1), 0.3
     x_t = a_t**0.5 * x_0 + (1 - a_t) ** 0.5 * eps
     v = a_t**0.5 * eps - (1 - a_t) ** 0.5 * x_0
-    torch.testing.assert_close(ddim.eps_of_velocity(v, x_t, a_t), eps)
+    for prediction, output in (("epsilon", eps), ("v_prediction", v), ("sample", x_0)):
+        torch.testing.assert_close(ddim.eps_of(prediction, output, x_t, a_t), eps)
+    with pytest.raises(UserError, match="unknown prediction type 'flow_prediction'; did you mean v_prediction"):
+        ddim.eps_of("flow_prediction", eps, x_t, a_t)
+
+
+class Gaussian(Backbone):
+    """The best possible network for images of independent pixels N(0, s^2), which predicts eps, v or x_0.
+
+    E[x_0 | x_t] = sqrt(a) s^2 x_t / (a s^2 + 1 - a).
+    """
+
+    def __init__(self, prediction: ddim.Prediction, s: float) -> None:
+        super().__init__()
+        self.alpha_cumprod, self.prediction, self.s = linear_alpha_cumprod(steps=300), prediction, s
+
+    def configuration(self):
+        return {}
+
+    def encode(self, x_t, t):
+        return Features(x_t[:, :, :1, :1], (), x_t.new_zeros(len(x_t), 1), x_t, t)
+
+    def decode(self, features, h=None):
+        x_t, a_t = features.x_t, self.alpha_cumprod[features.t].item()
+        x_0 = a_t**0.5 * self.s**2 * x_t / (a_t * self.s**2 + 1 - a_t)
+        eps = (x_t - a_t**0.5 * x_0) / (1 - a_t) ** 0.5
+        output = {"epsilon": eps, "v_prediction": a_t**0.5 * eps - (1 - a_t) ** 0.5 * x_0, "sample": x_0}
+        return ddim.eps_of(self.prediction, output[self.prediction], x_t, a_t)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_inversion_of_gaussian_images_has_the_closed_form_whatever_is_predicted(prediction):
+    """The exact ODE scales every pixel to the standard deviation at the noisy end; many steps come close to it."""
+    x_0, s = batch(0).double(), 0.5
+    network = Gaussian(prediction, s)
+    a_0, a_T = (network.alpha_cumprod[i].item() for i in (0, -1))
+    scale = ((a_T * s**2 + 1 - a_T) / (a_0 * s**2 + 1 - a_0)) ** 0.5
+    found = invert(network, x_0, 300)
+    torch.testing.assert_close(found.x_T, scale * x_0, rtol=0.02, atol=0)
+    assert found.timesteps == tuple(range(299))
+    same = invert(Gaussian("epsilon", s), x_0, 300).x_T
+    torch.testing.assert_close(found.x_T, same, rtol=1e-9, atol=1e-9)
 
 
 def test_asyrp_edits_only_the_prediction():

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from injectfusion.core.errors import UserError
-from injectfusion.core.images import list_images, load_images
+from injectfusion.core.files import write_text
+from injectfusion.core.images import list_images, load_images, read_image, read_intact, save_image
 
 
 def picture(seed: int = 0, width: int = 8, height: int = 8) -> Image.Image:
@@ -81,6 +82,92 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     picture().save(tmp_path / "a.jpg")
     with pytest.raises(UserError, match=r"a\.jpg and a\.png"):
         list_images(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["b.heic", "b.HEIF", "b.avif", "b.tif", "b.TIFF", "b.bmp", "b.gif", "b.jp2", "b.jfif"])
+def test_images_of_other_formats_are_not_passed_over(tmp_path: Path, name: str) -> None:
+    picture().save(tmp_path / "a.png")
+    for other in (name, f"c{name}"):
+        (tmp_path / other).write_bytes(b"")
+    with pytest.raises(UserError, match=rf"formats that are not read \(2, such as {name}\): convert them to"):
+        list_images(tmp_path)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(UserError, match="has files of image formats that are not read"):
+        list_images(tmp_path)
+
+
+def test_files_that_are_no_images_are_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    picture().save(tmp_path / "a.png")
+    for name in ("README.md", "labels.json", "Thumbs.db", ".DS_Store", "._a.png", "._b.heic", "noending", "a.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".cache").mkdir()
+    picture().save(tmp_path / ".cache/a.png")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.txt").write_text("")
+    assert list_images(tmp_path) == [tmp_path / "a.png"]
+    assert caplog.messages == []
+
+
+def test_sub_folders_with_images_are_noted_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("b", "a", "c", "d"):
+        (tmp_path / name).mkdir()
+        picture().save(tmp_path / name / "1.png")
+    with pytest.raises(UserError, match=r"no images in .*; its sub-folders a, b, c and 1 more have some: give one"):
+        list_images(tmp_path)
+    picture().save(tmp_path / "own.png")
+    for _ in range(2):
+        assert list_images(tmp_path) == [tmp_path / "own.png"]
+    assert caplog.messages == [f"note: the images in sub-folders of {tmp_path} are not read: a, b, c and 1 more"]
+
+
+def test_a_smaller_image_is_not_enlarged(tmp_path: Path) -> None:
+    picture().save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", size=8).shape == (3, 8, 8)
+    with pytest.raises(UserError, match=r"a\.png is 8x8, smaller than 9x9"):
+        read_image(tmp_path / "a.png", size=9)
+
+
+def test_many_pixels_are_read_without_a_warning_and_too_many_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns above it, and fails above twice as many
+    picture(width=12, height=12).save(tmp_path / "a.png")
+    picture(width=15, height=15).save(tmp_path / "b.png")
+    assert read_image(tmp_path / "a.png").shape == (3, 12, 12)
+    with pytest.raises(UserError, match=r"b\.png has more than 179 million pixels: make it smaller first"):
+        read_image(tmp_path / "b.png")
+    assert list(recwarn) == []
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "PNG"])
+def test_the_suffix_determines_the_format(tmp_path: Path, suffix: str) -> None:
+    image = torch.full((3, 8, 8), 100, dtype=torch.uint8)
+    save_image(tmp_path / f"a.{suffix}", image)
+    assert (read_image(tmp_path / f"a.{suffix}").int() - 100).abs().max() <= 1
+
+
+def test_a_damaged_image_is_not_read_as_another_one(tmp_path: Path) -> None:
+    path, image = tmp_path / "a.png", torch.from_numpy(np.array(picture(width=16, height=16))).permute(2, 0, 1)
+    save_image(path, image)
+    whole, intact = path.read_bytes(), 0
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        found = read_intact(path)
+        assert found is None or torch.equal(found, image)
+        intact += found is not None
+    assert intact <= 20  # the last bytes are two checksums and the mark of the end
+    path.unlink()
+    assert read_intact(path) is None
+
+
+def test_a_name_that_is_not_utf_8_is_read_and_written(tmp_path: Path) -> None:
+    picture().save(tmp_path / "a\udcff.png")
+    (path,) = list_images(tmp_path)
+    assert read_image(path).shape == (3, 8, 8)
+    write_text(tmp_path / "names.txt", path.name)
+    with pytest.raises(UserError, match="cannot read the image"):
+        read_image(path.with_stem("b\udcff"))
 
 
 @pytest.mark.parametrize("kind", ["truncated", "text", "empty"])

@@ -1,7 +1,5 @@
 """The settings of the method: defaults, validation, identity and label, and users' own blends."""
 
-import importlib
-import inspect
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -41,6 +39,7 @@ def test_label(settings, label):
 CHANGES = [
     {"blend": "lerp"}, {"blend": LOCAL}, {"blend": "torch.lerp"}, {"gamma": 0.5}, {"gamma_schedule": "increasing"},
     {"omega": 0.0}, {"site": "skips"}, {"t_edit": 500}, {"t_boost": 0}, {"eta": 0.5}, {"box": (0, 1, 0, 0.5)},
+    {"blend": "torch.lerp", "blend_version": 2},
     {"inject_steps": 10}, {"generation_steps": 10}, {"content_source": "reverse"}, {"blend": None},
 ]  # fmt: skip
 
@@ -55,7 +54,7 @@ def test_every_setting_is_in_the_identity():
 def test_an_identity_survives_a_configuration_file(change):
     identity = Method(**change).identity()
     assert yaml.safe_load(yaml.safe_dump(identity)) == identity
-    settings = {name: value for name, value in identity.items() if name != "blend_source_sha256"}
+    settings = {name: value for name, value in identity.items() if name != "blend_code_sha256"}
     assert Method(**settings).identity() == identity
 
 
@@ -65,23 +64,6 @@ def test_settings_without_effect_are_not_in_the_identity():
     assert plain.identity() == RECONSTRUCTION.identity()
     assert (plain.split, plain.injects) == ("h", False)
     assert Method(site="decoder1").split == "decoder1"
-
-
-def test_a_users_blend_is_identified_by_its_source(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    module = tmp_path / "users_blends.py"
-    module.write_text("def half(original, content, gamma, weight=0.5):\n    return weight * (original + content)\n")
-    before = Method(blend="users_blends.half")
-    assert before.blend_function(2.0, 4.0, 0.6) == 3.0
-    weighted = Method(blend={"_target_": "users_blends.half", "weight": 1.0})
-    assert weighted.blend_function(2.0, 4.0, 0.6) == 6.0
-    identity = before.identity()
-    assert identity["blend_source_sha256"] == weighted.identity()["blend_source_sha256"]
-    module.write_text("def half(original, content, gamma, weight=0.25):\n    return weight * (original + content)\n")
-    importlib.reload(inspect.getmodule(before.blend_function))
-    assert Method(blend="users_blends.half").identity() != identity
-    with pytest.raises(UserError, match="weigth"):
-        Method(blend={"_target_": "users_blends.half", "weigth": 1.0})
 
 
 def test_blends_are_names_paths_mappings_or_functions():
@@ -106,7 +88,7 @@ def test_blends_are_names_paths_mappings_or_functions():
         ({"t_edit": 1001}, "method.t_edit is 1001"),
         ({"t_boost": 500}, "method.t_boost is 500, above method.t_edit 400"),
         ({"eta": True}, "method.eta is True; it must be a number"),
-        ({"inject_steps": 1}, r"method.inject_steps is 1; it must be null or an integer in \[2, 1000\]"),
+        ({"inject_steps": 1}, "method.inject_steps is 1; it must be null or an integer, 2 or more"),
         ({"generation_steps": 2.5}, "method.generation_steps is 2.5"),
         ({"box": (0.5, 0.5, 0.0, 1.0)}, r"method.box is \(0.5, 0.5, 0.0, 1.0\); .* top < bottom"),
         ({"box": 3}, "method.box is 3; it must be null or"),
@@ -119,6 +101,9 @@ def test_blends_are_names_paths_mappings_or_functions():
         ({"blend": "nowhere.blend"}, "method.blend=nowhere.blend cannot be imported"),
         ({"blend": {"rescale": False}}, "method.blend._target_= cannot be imported"),
         ({"blend": "math.pi"}, "method.blend=math.pi cannot be called"),
+        ({"blend": "builtins.float"}, "cannot be called .its objects, of type float, are no functions"),
+        ({"blend": 1}, "method.blend is 1; it must be one of replace"),
+        ({"blend": ["slerp", "lerp"]}, "method.blend is .*; it must be one of replace"),
         ({"blend": "torch.nn.functional.relu"}, r"it must take \(h_original, h_content, gamma\)"),
     ],
 )  # fmt: skip

@@ -96,7 +96,7 @@ BAD_FILES = [
     ("is damaged or incomplete", lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])),
     ("is damaged or incomplete", lambda path: path.write_bytes(b"")),
     ("is a web page, not a checkpoint", lambda path: path.write_text("<!DOCTYPE html><html>Quota exceeded</html>")),
-    ("holds pickled code, which is refused", lambda path: torch.save({"weight": Bomb()}, path)),
+    (r"holds pickled code .*, which is refused", lambda path: torch.save({"weight": Bomb()}, path)),
     ("holds pickled code, which is refused", lambda path: path.write_bytes(pickle.dumps({"weight": Bomb()}))),
     ("holds a dict with keys model, step", lambda path: torch.save({"model": torch.load(path), "step": 3}, path)),
     ("checkpoint missing", Path.unlink),
@@ -146,21 +146,16 @@ def test_folders_that_are_not_usable_unets(tmp_path):
     ).save_pretrained(tmp_path / "sound")  # fmt: skip
     with pytest.raises(UserError, match="holds a UNet1DModel, not a UNet2DModel"):
         load_pretrained(str(tmp_path / "sound"))
-    TINY.build().save_pretrained(tmp_path / "v")
-    DDPMScheduler(prediction_type="v_prediction").save_pretrained(tmp_path / "v")
-    assert load_pretrained(str(tmp_path / "v")).velocity
-    DDPMScheduler(prediction_type="sample").save_pretrained(tmp_path / "v")
-    with pytest.raises(UserError, match="predicts sample; known: epsilon, v_prediction"):
-        load_pretrained(str(tmp_path / "v"))
 
 
 def test_load_knows_folders_files_and_shipped_networks(tmp_path, monkeypatch):
     TINY.build().save_pretrained(tmp_path / "folder")
+    DDPMScheduler().save_pretrained(tmp_path / "folder")
     assert load(tmp_path / "folder").unet.config["sample_size"] == 16
     monkeypatch.setitem(NETWORKS, "tiny", TINY)
     file = tmp_path / "released.safetensors"
-    save_file({name: torch.ones(shape) for name, shape in expected(TINY).items()}, file)
-    assert load(file, network="tiny").unet.conv_in.weight.eq(1).all()
+    save_file({name: torch.ones(shape) / 100 for name, shape in expected(TINY).items()}, file)
+    assert load(file, network="tiny").unet.conv_in.weight.eq(0.01).all()
     assert load("procfaces").identity() == load_backbone().identity()
     with pytest.raises(UserError, match="is a file; name its network with network=, one of afhq_dog_iddpm"):
         load(file)

@@ -86,7 +86,7 @@ def test_other_settings_replay(network, tmp_path):
     meta = vars(network) | {"kind": "adm" if isinstance(network, ADM) else "ddpm"}
     meta |= {"resblock_updown": True, "use_scale_shift_norm": True, "cases": [case]}
     meta |= {"beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000}
-    meta |= {"inversion_steps": 7, "inversion_timesteps": timesteps(7)}
+    meta |= {"inversion_steps": 7, "inversion_timesteps": timesteps(7, 1000)}
     path = save({name: v.contiguous() for name, v in tensors.items()}, meta, tmp_path / "other.safetensors")
     agreements = [comparison.agrees for comparison in replay(path)]
     assert agreements == [True] * (3 + 2 + 6 + 1)

@@ -33,7 +33,7 @@ def test_haar_transform_is_orthogonal_and_its_channels_are_mean_and_differences(
 
 def test_a_prediction_of_v_is_converted_with_the_encoded_latent(images):
     unet, alpha_cumprod = tiny_unet(), linear_alpha_cumprod(16)
-    network = UNetBackbone(unet, alpha_cumprod, velocity=True)
+    network = UNetBackbone(unet, alpha_cumprod, prediction="v_prediction")
     features = network.encode(images, 700)
     a_t = alpha_cumprod[700].item()
     expected = a_t**0.5 * unet(images, 700).sample + (1 - a_t) ** 0.5 * images
@@ -45,7 +45,7 @@ def test_a_prediction_of_v_is_converted_with_the_encoded_latent(images):
 
 def test_inversion_keeps_every_evaluated_timestep_but_the_last(backbone, images):
     found = invert(backbone, images, STEPS)
-    assert found.timesteps == tuple(timesteps(STEPS)[:-1])
+    assert found.timesteps == tuple(timesteps(STEPS, 1000)[:-1])
     assert found.h.shape[:2] == (4, STEPS - 1)
     torch.testing.assert_close(found.h[:, 0], backbone.encode(images, 0).h)
 
@@ -61,7 +61,7 @@ def test_round_trip_of_inversion_tightens_with_steps(backbone, images):
 def test_features_of_the_reverse_process_are_those_seen_generating(backbone, images):
     x_T = invert(backbone, images, STEPS).x_T
     found = reverse(backbone, x_T, STEPS)
-    assert found.timesteps == tuple(timesteps(STEPS))
+    assert found.timesteps == tuple(timesteps(STEPS, 1000))
     torch.testing.assert_close(found.h[:, -1], backbone.encode(x_T, 999).h)
     # Injecting a process's own features into itself changes nothing.
     injected = generate(backbone, x_T, STEPS, changed(METHOD, omega=0, t_edit=0), found)
@@ -123,11 +123,11 @@ def test_gamma_follows_its_schedule_over_the_injections(backbone, pairs, schedul
 
     method = changed(METHOD, blend=recording, gamma_schedule=schedule)
     generate(backbone, x_T, STEPS, method, content)
-    injections = sum(t >= 400 for t in timesteps(STEPS))
+    injections = sum(t >= 400 for t in timesteps(STEPS, 1000))
     assert found == pytest.approx([GAMMA_SCHEDULES[schedule](0.6, i / (injections - 1)) for i in range(injections)])
     found.clear()  # sparse injection, in 50 steps of generation
     generate(backbone, x_T, STEPS, changed(method, t_edit=0, inject_steps=5, generation_steps=50), content)
-    assert len(found) == len(set(timesteps(5)) & set(timesteps(50)))
+    assert len(found) == len(set(timesteps(5, 1000)) & set(timesteps(50, 1000)))
 
 
 def test_local_mixing_of_the_whole_map_is_mixing(backbone, pairs):

@@ -51,7 +51,7 @@ def test_the_two_halves_are_the_whole_network(moved, images):
 
 
 def test_a_network_with_haar_transform_and_learned_variance(images):
-    unet = type(tiny_unet())(**{**tiny_unet().config, "in_channels": 12, "out_channels": 24})
+    unet = tiny_unet(in_channels=12, out_channels=24)
     network = UNetBackbone(unet, linear_alpha_cumprod(16), haar=True)
     whole = unet(haar(images), 7).sample[:, :12]
     for site in SITES:
@@ -138,12 +138,23 @@ def test_everything_that_decides_the_outputs_is_in_the_identity(backbone):
 
     other_weights = tiny_unet()
     other_weights.conv_in.bias.data += 1
-    other_configuration = type(tiny_unet())(**{**tiny_unet().config, "norm_eps": 1e-3})
+    other_configuration = tiny_unet(norm_eps=1e-3)
     other_configuration.load_state_dict(tiny_unet().state_dict())
+    transformed = tiny_unet(in_channels=12, out_channels=12)
     networks = [
-        network(), network(haar=True), network(velocity=True), network(site="skips"),
+        network(), network(unet=transformed, haar=True), network(site="skips"),
+        network(prediction="v_prediction"), network(prediction="sample"),
+        network(alpha_cumprod=backbone.alpha_cumprod[:500]),
         network(unet=other_weights), network(unet=other_configuration), network(alpha_cumprod=linear_alpha_cumprod(32)),
         network(coarse=CoarseGaussian(3, 16, 1)), Plain(1.0), Plain(2.0),
     ]  # fmt: skip
     assert network().identity() == backbone.identity() == backbone.at("skips").at("h").identity()
     assert len({found.identity() for found in networks}) == len(networks)
+
+
+def test_the_configuration_of_networks_of_earlier_versions_is_unchanged(backbone):
+    """It decides the names of cells."""
+    unet = {name: value for name, value in backbone.unet.config.items() if not name.startswith("_")}
+    assert backbone.configuration() == {"unet": unet, "haar": False, "velocity": False, "coarse": False}
+    velocity = UNetBackbone(tiny_unet(), backbone.alpha_cumprod, prediction="v_prediction")
+    assert velocity.configuration() == {"unet": unet, "haar": False, "velocity": True, "coarse": False}

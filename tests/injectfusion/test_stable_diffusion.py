@@ -2,16 +2,26 @@
 
 import subprocess
 import sys
+from copy import copy
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from safetensors.torch import load_file, save_file
 
 from injectfusion.backbones.stable_diffusion import StableDiffusion
 from injectfusion.core.errors import UserError
+from injectfusion.ddim import eps_of
 from injectfusion.hspace import replace
 from injectfusion.method import Method
 from injectfusion.sampling import generate, reverse
@@ -29,7 +39,7 @@ def tokenizer():
     return transformers.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16)
 
 
-@pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction", "sample"])
 def pipeline(request):
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
@@ -68,16 +78,20 @@ def noise(model):
 
 def test_plain_generation_is_ddim_under_guidance(pipeline, model, noise):
     """The whole U-Net at once, both branches by hand."""
-    velocity = pipeline.scheduler.config.prediction_type == "v_prediction"
+    prediction = pipeline.scheduler.config.prediction_type
     alpha = [*pipeline.scheduler.alphas_cumprod.tolist(), 1.0]  # [-1] is the clean image
     with torch.no_grad():
         positive, negative = pipeline.encode_prompt(PROMPTS, pipeline.device, 1, True)
         x = noise
-        for t, t_prev in pairwise([*reversed(timesteps(STEPS)), -1]):
+        for t, t_prev in pairwise([*reversed(timesteps(STEPS, 1000)), -1]):
             without, with_prompt = (pipeline.unet(x, t, text).sample for text in (negative, positive))
             guided = without + 9 * (with_prompt - without)
             a_t, a_prev = alpha[t], alpha[t_prev]
-            eps = a_t**0.5 * guided + (1 - a_t) ** 0.5 * x if velocity else guided
+            eps = {
+                "epsilon": guided,
+                "v_prediction": a_t**0.5 * guided + (1 - a_t) ** 0.5 * x,
+                "sample": (x - a_t**0.5 * guided) / (1 - a_t) ** 0.5,
+            }[prediction]
             x_0 = (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5
             x = a_prev**0.5 * x_0 + (1 - a_prev) ** 0.5 * eps
     torch.testing.assert_close(generate(model.prompted(PROMPTS), noise, STEPS), x, rtol=1e-3, atol=1e-3)
@@ -128,6 +142,45 @@ def test_images_identity_and_user_errors(model, noise, tmp_path):
         model.prompted(PROMPTS, inject="cond")
     with pytest.raises(UserError, match="cannot load Stable Diffusion from"):
         StableDiffusion.from_pretrained(str(tmp_path))
+
+
+def test_a_pipeline_is_run_as_it_is_or_refused(pipeline, tmp_path, capfd):
+    pipeline.save_pretrained(tmp_path)
+    capfd.readouterr()
+    network = StableDiffusion.from_pretrained(str(tmp_path)).prompted(PROMPTS)
+    x, t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)), 500
+    whole = pipeline.unet(x.repeat_interleave(2, 0), t, network.embeddings.flatten(0, 1)).sample.unflatten(0, (2, 2))
+    guided = whole[:, 0] + 9 * (whole[:, 1] - whole[:, 0])
+    eps = eps_of(pipeline.scheduler.config.prediction_type, guided, x, pipeline.scheduler.alphas_cumprod[t].item())
+    torch.testing.assert_close(network.decode(network.encode(x, t)), eps, rtol=1e-3, atol=1e-3)
+    assert "Loading" not in capfd.readouterr().err
+
+    weights = tmp_path / "unet/diffusion_pytorch_model.safetensors"
+    save_file({name: v for name, v in load_file(weights).items() if name != "conv_in.bias"}, weights)
+    with pytest.raises(UserError, match=r"cannot load Stable Diffusion from .*: 1 missing \(first: conv_in.bias\)"):
+        StableDiffusion.from_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (FlowMatchEulerDiscreteScheduler(), "is a FlowMatchEulerDiscreteScheduler"),
+        (DDIMScheduler(rescale_betas_zero_snr=True), "zero terminal SNR"),
+        (EulerDiscreteScheduler(timestep_type="continuous"), "timestep_type is continuous"),
+    ],
+)
+def test_pipelines_with_other_schedules_are_refused(pipeline, scheduler, message):
+    pipeline = copy(pipeline)
+    pipeline.scheduler = scheduler
+    with pytest.raises(UserError, match=f"^the scheduler of the pipeline.*{message}"):
+        StableDiffusion(pipeline)
+
+
+def test_a_network_for_inpainting_is_refused(pipeline):
+    pipeline = copy(pipeline)
+    pipeline.unet = UNet2DConditionModel(**{**pipeline.unet.config, "in_channels": 9})
+    with pytest.raises(UserError, match="the network takes 9 channels, but latents have 4"):
+        StableDiffusion(pipeline)
 
 
 def test_the_papers_prompts_through_the_command_line(pipeline, tmp_path):

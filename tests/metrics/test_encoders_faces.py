@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from random_assets import Pooled, StandIn, tiny_clip, unpublish, write_assets, w
 from torch import Tensor, nn
 from torchvision.models import vgg19
 
-from experiments.assets.catalogue import ASSETS
+from experiments.assets.catalogue import ASSETS, by_file
+from injectfusion.core.assets import LOCK, accept
 from injectfusion.core.errors import UserError
-from metrics.encoders import faces, inception, openclip, vgg
+from metrics.encoders import faces, inception, openclip
 from metrics.encoders.alignment import TEMPLATE, FaceDetector, reference_crop, similarity, warp
 from metrics.encoders.arcface import IrSe50, OnnxArcFace
 from metrics.encoders.base import EncoderSuite
@@ -73,6 +75,18 @@ def test_the_suite_and_its_options(encoders: EncoderSuite, folder: Path) -> None
 def test_every_asset_has_a_way_to_get_it() -> None:
     for name, asset in ASSETS.items():
         assert (asset.url is None) == bool(asset.manual), name
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_every_asset_refuses_a_file_that_is_something_else(name: str, tmp_path: Path) -> None:
+    path = tmp_path / ASSETS[name].file
+    path.write_text("<html>Quota exceeded</html>", encoding="utf-8")
+    with pytest.raises(UserError, match=path.name) as refused:
+        ASSETS[name].load(path)
+    torch.save({"w": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match=path.name):
+        ASSETS[name].load(path)
+    assert "\n" not in str(refused.value)
 
 
 def test_inception_is_clean_fid_from_file_to_feature(folder: Path, images: Tensor, tmp_path: Path) -> None:
@@ -217,7 +231,8 @@ def test_a_file_of_another_network_is_refused(encoder, tmp_path) -> None:
     file = encoder.asset.file
     torch.save({"visual.conv1.weight": torch.zeros(1)}, tmp_path / file)
     with pytest.raises(UserError, match=f"{file} is not .* missing .* left over .*it looks like CLIP$"):
-        _ = encoder(tmp_path).module
+        encoder(tmp_path)
+    assert not (tmp_path / LOCK).exists()  # its hash would be refused in the right file
 
 
 @pytest.mark.parametrize("encoder", [Inception, OpenClip])
@@ -234,7 +249,7 @@ def test_a_file_that_is_not_its_torchscript_is_refused(encoder, write, tmp_path)
     for asset in (inception.ASSET, openclip.ASSETS["ViT-B-32"]):
         write(tmp_path / asset.file)
     with pytest.raises(UserError, match=r"is not (clean-fid's Inception|an OpenAI CLIP), or is damaged") as refused:
-        _ = encoder(tmp_path).module
+        encoder(tmp_path)
     assert "\n" not in str(refused.value)
 
 
@@ -242,9 +257,9 @@ def test_an_onnx_file_of_another_network_is_refused(tmp_path: Path) -> None:
     write_onnx(tmp_path / "large.onnx", ("B", 3, 160, 160))
     (tmp_path / "text.onnx").write_text("no protobuf")
     with pytest.raises(UserError, match=r"takes \[\['B', 3, 160, 160\]\], not one \(B, 3, 112, 112\)"):
-        _ = OnnxArcFace(tmp_path, file="large.onnx").dimension
+        OnnxArcFace(tmp_path, file="large.onnx")
     with pytest.raises(UserError, match="is not an ONNX network, or is damaged"):
-        _ = OnnxArcFace(tmp_path, file="text.onnx").dimension
+        OnnxArcFace(tmp_path, file="text.onnx")
 
 
 def test_onnx_weights_in_a_second_file_count(tmp_path: Path) -> None:
@@ -255,6 +270,8 @@ def test_onnx_weights_in_a_second_file_count(tmp_path: Path) -> None:
     (tmp_path / "mine.onnx.data").write_bytes(b"others")
     with pytest.raises(UserError, match=r"mine\.onnx\.data has sha256 .* recorded"):
         OnnxArcFace(tmp_path, file="mine.onnx")
+    accept(by_file("mine.onnx.data"), tmp_path)
+    OnnxArcFace(tmp_path, file="mine.onnx")
 
 
 @pytest.mark.parametrize(
@@ -274,12 +291,11 @@ def test_what_is_missing_is_refused_at_once(make, message, tmp_path) -> None:
 
 
 def test_a_changed_file_and_a_missing_package_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / vgg.ASSET.file
-    path.write_bytes(b"first")
-    Vgg19(tmp_path)
-    path.write_bytes(b"second")
+    write_onnx(path := tmp_path / "mine.onnx")
+    OnnxArcFace(tmp_path, file="mine.onnx")
+    write_onnx(path, (1, 3, 112, 112))
     with pytest.raises(UserError, match=r"assets\.lock\.json recorded"):
-        Vgg19(tmp_path)
-    monkeypatch.setattr(Inception, "packages", ("cleanfid_is_not_there",))
+        OnnxArcFace(tmp_path, file="mine.onnx")
+    monkeypatch.setattr(Inception, "asset", replace(inception.ASSET, packages=("cleanfid_is_not_there",)))
     with pytest.raises(UserError, match=r"needs the package cleanfid_is_not_there: pip install -e '\.\[celebahq\]'"):
         Inception(tmp_path)

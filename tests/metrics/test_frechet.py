@@ -1,5 +1,6 @@
 """Fréchet and kernel distances compared with closed forms and with other packages, and at unequal sizes."""
 
+import math
 import warnings
 
 import numpy as np
@@ -32,7 +33,20 @@ def test_frechet_of_gaussians_is_the_closed_form() -> None:
     expected = float(shift.square().sum() + (first - second).square().sum())
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
     assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-9)
-    assert frechet_distance(a, a.flip(0)) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))  # rounding alone would give either sign
+def test_frechet_of_a_set_with_itself_is_zero(seed: int) -> None:
+    a = normal(70, 64, seed) @ normal(64, 64, seed + 10) * 3 + 5
+    assert frechet_distance(a, a) == 0
+    assert frechet_distance(a, a.flip(0)) == 0
+    assert frechet_distance(a, a + 0.01) == pytest.approx(64 * 1e-4, rel=1e-3)
+
+
+def test_a_frechet_distance_that_is_not_a_number_is_not_zero() -> None:
+    a = normal(10, 3)
+    a[0, 0] = torch.nan
+    assert math.isnan(frechet_distance(a, normal(10, 3)))
 
 
 def test_frechet_agrees_with_clean_fid() -> None:

@@ -102,8 +102,20 @@ def test_images_of_another_size_are_resized_or_refused(there: Path, tmp_path: Pa
     found = score_folder(tmp_path / "large", "originals", "contents", resize=True, settings=QUICK)
     assert found.computed_with["resize"] == "bicubic to 64"
     assert found.estimates["id"].n == N
-    with pytest.raises(UserError, match="results are 96x96, originals 64x64"):
+    with pytest.raises(UserError, match=r"results \(70 of 96x96\) and originals \(70 of 64x64\) must be equal"):
         score_folder(tmp_path / "large", "originals", "contents", encoders=own_suite("cpu"), reference="originals")
+
+
+def test_smaller_images_are_not_enlarged(there: Path, tmp_path: Path) -> None:
+    write(tmp_path / "small", render(sample_faces(range(N)), size=48))
+    with pytest.raises(UserError, match=r"small/000\.png is 48x48, smaller than 64x64"):
+        score_folder(tmp_path / "small", "originals", "contents", resize=True)
+
+
+def test_a_set_compared_with_itself_has_distance_zero(there: Path) -> None:
+    same = score_folder("originals", "originals", "originals", reference="originals", settings=QUICK).estimates
+    assert same["fd"].value == same["gram"].value == 0
+    assert same["id"].value == pytest.approx(1)
 
 
 def test_encoders_that_are_refused(there: Path) -> None:
@@ -118,6 +130,10 @@ def test_encoders_that_are_refused(there: Path) -> None:
             score_folder("results", "originals", "contents", encoders=name)
 
 
+def few_reference_images(root: Path) -> None:
+    write(root / "few", render(sample_faces(range(3))))
+
+
 @pytest.mark.parametrize(
     ("damage", "extra", "message"),
     [
@@ -127,6 +143,9 @@ def test_encoders_that_are_refused(there: Path) -> None:
         (lambda root: [p.unlink() for p in root.glob("*/06*.png")], (), "needs at least 65 pairs, got 60"),
         (lambda root: None, ("--out", "missing/score.json"), "its folder is missing"),
         (lambda root: None, ("--out", "score.txt"), "must end in .json or .csv"),
+        (lambda root: (root / "score.json").mkdir(), ("--out", "score.json"), "score.json is a folder"),
+        (lambda root: (root / "results/a.heic").touch(), (), "results has files of image formats that are not read"),
+        (few_reference_images, ("--reference", "few"), "needs at least 65 reference images, got 3"),
         (lambda root: None, ("--gram-layers", "9"), "stages 0 to 3"),
         (lambda root: None, ("--device", "cuda:99"), "device cuda:99 is not available"),
         (lambda root: None, ("--encoders", "faces"), "missing: assets"),

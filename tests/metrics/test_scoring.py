@@ -171,6 +171,49 @@ def test_images_without_a_face_are_named_and_measured() -> None:
     assert faceless.per_pair["identity"].notna().all()
 
 
+class NotCalled(Clip):
+    """Fails where an image is embedded."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        raise AssertionError("embedded")
+
+
+NOTHING_EMBEDDED = replace(SUITE, features=NotCalled(), identity=NotCalled(), clip=NotCalled(), reader=NotCalled())
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        (CONTENTS[1:], r"results \(79 of 8x8\) and originals \(80 of 8x8\) must be equal in number and size"),
+        (CONTENTS[..., ::2, ::2], r"results \(80 of 4x4\) and originals \(80 of 8x8\)"),
+        (CONTENTS.float() / 255, r"results must be \(N, 3, H, W\) uint8, got \(80, 3, 8, 8\) torch.float32"),
+        (CONTENTS[:, :1], r"got \(80, 1, 8, 8\) torch.uint8"),
+        (CONTENTS[0], r"got \(3, 8, 8\)"),
+    ],
+)
+def test_results_that_do_not_fit_are_refused_before_anything_is_embedded(targets, results, message) -> None:
+    with pytest.raises(UserError, match=message):
+        score(results, targets, NOTHING_EMBEDDED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"contents": CONTENTS[1:]}, "80 originals and 79 contents: give one for each pair"),
+        ({"contents": CONTENTS.double()}, r"contents must be \(N, 3, H, W\) uint8"),
+        ({"originals": ORIGINALS[:, 0]}, r"originals must be \(N, 3, H, W\) uint8"),
+        ({"names": ["a", "b"]}, "80 originals and 2 names"),
+        ({"truth": (torch.zeros(N, 3), torch.zeros(N - 1, 3))}, "80 originals and 79 true values"),
+        ({"reference_features": REFERENCE[:, :2]}, r"are \(300, 2\), the encoders colors give \(M, 3\)"),
+        ({"encoders": replace(NOTHING_EMBEDDED, image_size=16)}, "originals are 8x8, the encoders colors take 16x16"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_refused_before_anything_is_embedded(changes, message) -> None:
+    given = {"originals": ORIGINALS, "contents": CONTENTS, "reference_features": REFERENCE}
+    with pytest.raises(UserError, match=message):
+        prepare(**{**given, "encoders": NOTHING_EMBEDDED, "reference_name": "noise", **changes})
+
+
 def test_what_is_refused(targets: Targets) -> None:
     with pytest.raises(UserError, match="at least 4 pairs, got 3"):
         prepare(ORIGINALS[:3], CONTENTS[:3], REFERENCE, SUITE, reference_name="noise")
@@ -178,8 +221,6 @@ def test_what_is_refused(targets: Targets) -> None:
         prepare(ORIGINALS, CONTENTS, REFERENCE[:2], SUITE, reference_name="noise")
     with pytest.raises(UserError, match="stages 0 to 0"):
         declare(SUITE, Settings(gram=GramLoss(layers=(4,))), "noise")
-    with pytest.raises(ValueError, match="differ in shape"):
-        score(CONTENTS[1:], targets, SUITE)
     for name in ("tau", "margin"):
         with pytest.raises(UserError, match=f"{name} must be 0 or more, got nan"):
             Settings(**{name: float("nan")})

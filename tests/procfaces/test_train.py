@@ -73,6 +73,15 @@ def test_a_checkpoint_of_another_run_is_refused(steps: int, seed: int, option: s
         train(tiny("features", steps=steps), tmp_path, seed)
 
 
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    train(tiny("features"), tmp_path)
+    with pytest.raises(UserError, match=r"checkpoint\.pt belongs to another network; give another --out"):
+        train(tiny("clip"), tmp_path)
+    torch.save([1, 2], tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match=r"checkpoint\.pt is not one of this program; remove it"):
+        train(tiny("features"), tmp_path)
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"half of a file")
     with pytest.raises(UserError, match=r"checkpoint\.pt is damaged.*remove it"):
@@ -110,7 +119,7 @@ def test_the_command_exports_next_to_the_checkpoint(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in WEIGHTS.iterdir()} == shipped
 
 
-@pytest.mark.parametrize("arguments", [("--steps", "0"), ("--out", "/dev/null/folder")])
+@pytest.mark.parametrize("arguments", [("--steps", "0"), ("--seed", "-1"), ("--out", "/dev/null/folder")])
 def test_bad_arguments_are_one_line_and_exit_code_2(
     arguments: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_damaged_file_is_refused(folder: Path, harm: str) -> None:
         ("{}", r"no sha256 of features\.safetensors"),
         (None, r"no sha256 of features\.safetensors"),
         ("not json", r"not JSON: .*sha256\.json"),
+        ('{"features.safetensors": 1}', r"sha256\.json does not hold one sha256 for each name; restore it"),
     ],
 )
 def test_the_hash_must_be_the_recorded_one(folder: Path, text: str | None, message: str) -> None:

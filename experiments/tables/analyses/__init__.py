@@ -29,9 +29,11 @@ class Analysis(ABC):
 
     Attributes:
         traced: whether it needs the norms of h at every step (`experiments.engine.traces`).
+        pictured: whether it needs the results of every pair as images, not only their numbers.
     """
 
     traced: ClassVar[bool] = False
+    pictured: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, rows: Sequence[Row]) -> Findings:

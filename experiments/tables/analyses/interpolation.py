@@ -40,6 +40,7 @@ class Interpolation(Analysis):
     """
 
     traced = True
+    pictured = True
 
     def __call__(self, rows: Sequence[Row]) -> Findings:
         """Raises UserError: no reconstruction, no row that injects, or a row without traces."""

@@ -37,6 +37,8 @@ class Local(Analysis):
     larger share of the change must be inside than there.
     """
 
+    pictured = True
+
     def __call__(self, rows: Sequence[Row]) -> Findings:
         """Raises UserError: no reconstruction, or no row that injects."""
         found = _measure(*baseline(rows))
