@@ -12,18 +12,20 @@ from rich.text import Text
 
 from experiments.command_line import call, parser
 from experiments.configuration import EXPERIMENTS
+from injectfusion.core.errors import one_line_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     command = parser("all", __doc__)
     command.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for run.py, see `python run.py --help`")
-    overrides = command.parse_args(arguments).overrides
-    for name in EXPERIMENTS:
-        experiment = [f"experiment={name}", *overrides]
-        text = Text(shlex.join(["python", "run.py", *experiment]))  # no markup: overrides may have brackets
-        Console(stderr=True).rule(text, align="left")
-        if code := call(experiment):
-            sys.exit(code)
+    with one_line_errors(resumes=True):
+        overrides = command.parse_args(arguments).overrides
+        for name in EXPERIMENTS:
+            experiment = [f"experiment={name}", *overrides]
+            text = Text(shlex.join(["python", "run.py", *experiment]))  # no markup: overrides may have brackets
+            Console(stderr=True).rule(text, align="left")
+            if code := call(experiment):
+                sys.exit(code)
 
 
 if __name__ == "__main__":

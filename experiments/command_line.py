@@ -76,7 +76,7 @@ def overview() -> str:
     """The text that `python run.py` prints: every experiment with its command and its first comment lines."""
     lines = ["InjectFusion Bench: a benchmark of content injection in h-space (arXiv 2303.15403).", "", "Experiments:"]
     for path in sorted((CONF / "experiment").glob("*.yaml")):
-        comments = [line[2:].strip() for line in path.read_text().splitlines() if line.startswith("# ")]
+        comments = [line[2:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
         lines += [f"  {comments[1]}", *(f"      {line}" for line in comments[2:3])]
     lines += [
         "",

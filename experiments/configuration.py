@@ -40,7 +40,7 @@ def published(table: str | None) -> Mapping[str, Mapping[str, float]]:
     """The paper's printed values of a table, by row and metric; empty for None. UserError: an unknown table."""
     if table is None:
         return {}
-    values: dict[str, dict[str, dict[str, float]]] = yaml.safe_load((CONF / "paper.yaml").read_text())
+    values: dict[str, dict[str, dict[str, float]]] = yaml.safe_load((CONF / "paper.yaml").read_text(encoding="utf-8"))
     if table not in values:
         raise UserError(unknown("experiment.paper", table, list(values)))
     return values[table]
@@ -63,7 +63,7 @@ def options_with(key: str) -> list[str]:
 
 
 def _keys_of(path: Path) -> list[str]:
-    whole = path.parent == CONF or path.read_text().startswith("# @package _global_")
+    whole = path.parent == CONF or path.read_text(encoding="utf-8").startswith("# @package _global_")
     prefix = "" if whole else f"{path.parent.name}."
     return [key for key, _ in dotted(OmegaConf.to_container(OmegaConf.load(path)), prefix)]
 

@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder of the cells")
     command.add_argument("--project", default="injectfusion-bench")
     command.add_argument("--entity", help="user or team; default: your own")
-    options = command.parse_args(arguments)
-    with one_line_errors():
+    with one_line_errors(resumes=True):
+        options = command.parse_args(arguments)
         send(options.results, Store(options.outputs), options.project, options.entity)
 
 

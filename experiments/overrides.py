@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from injectfusion.core.errors import UserError, unknown
 
 _KEY = re.compile(r"[~+]{0,2}[A-Za-z_$][\w$./-]*(@[\w$.:/-]*)?", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # with bytes that are not of the encoding
 _LONGEST = 100  # characters of a value in a message
 
 
@@ -105,7 +106,7 @@ def _expanded(override: str) -> str:
 
 
 def _parsed(override: str) -> Override:
-    if not override.isprintable():
+    if _CONTROL.search(override):
         raise UserError(f"{shortened(ascii(override))} has a line break or another control character; leave it out")
     try:
         parsed = OverridesParser.create().parse_overrides([override])[0]

@@ -16,15 +16,17 @@ changes later is refused. If the new file is the right one, check it and replace
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
 
 from experiments.assets.catalogue import by_file
 from experiments.assets.downloads import fetch_all
-from experiments.assets.requirements import Requirement, require_given, show, survey
+from experiments.assets.requirements import Requirement, show, survey
 from experiments.command_line import explain, parser
 from experiments.configuration import composed
+from experiments.schema import resolved
 from injectfusion.core.assets import accept
 from injectfusion.core.errors import one_line_errors
 from injectfusion.core.progress import Progress
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     other = command.add_mutually_exclusive_group()
     other.add_argument("--check", action="store_true", help="only print what is needed; download nothing")
     other.add_argument("--accept", metavar="FILE", help="only check this file and record its sha256 as the right one")
-    with one_line_errors(explain):
+    with one_line_errors(explain, resumes=True):
         options = command.parse_args(arguments)
         console = Console()
         config = composed(options.overrides)
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             accepted = accept(by_file(file.name), folder)
             console.print(f"checked and recorded: {accepted}", soft_wrap=True, markup=False, highlight=False)
             return
-        require_given(config)
+        resolved(config, experiment=Any)
         requirements = _surveyed(config)
         if not requirements:
             console.print("Nothing is needed: everything ships with the project.")

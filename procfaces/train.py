@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true", help="replace the shipped weights in procfaces/weights")
-    with one_line_errors():
+    with one_line_errors(resumes=True):
         options = parser.parse_args(arguments)
         if options.steps is not None and options.steps < 1:
             raise UserError(f"--steps must be at least 1, got {options.steps}")

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from huggingface_hub.constants import HF_HUB_CACHE
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -26,8 +26,8 @@ from rich.table import Table
 
 from experiments.assets.catalogue import ASSETS
 from experiments.assets.downloads import Report, fetch, fetch_hub
-from experiments.configuration import dotted
 from injectfusion.backbones.hub import cached_folder, is_hub_id
+from injectfusion.backbones.stored import find_stored
 from injectfusion.core.assets import Asset, verified
 from injectfusion.core.errors import UserError, unknown, user_message
 
@@ -47,13 +47,6 @@ class Requirement:
     state: State  # whether it is present and correct
     step: str = ""  # what the user has to do; "" if there is nothing to do or `fetch` does it
     fetch: Callable[[Report], None] | None = None  # downloads it; None if it is present or must be downloaded by hand
-
-
-def require_given(config: DictConfig) -> None:
-    """Refuse a configuration in which a key without a default is not given. UserError: names the keys."""
-    # OmegaConf.missing_keys fails on interpolations of mandatory values.
-    if missing := [key for key, value in dotted(OmegaConf.to_container(config)) if value == MISSING]:
-        raise UserError(f"{' and '.join(missing)} must be given: add {' '.join(f'{key}=...' for key in missing)}")
 
 
 def require(config: DictConfig, overrides: Sequence[str], console: Console) -> None:
@@ -153,20 +146,18 @@ def _own(path: str, state: State, step: str = "") -> Requirement:
 
 def _hub(name: str, key: str) -> Requirement:
     """A diffusers U-Net: a folder, or a repository on the hub, which can be downloaded."""
-    from injectfusion.backbones.pretrained import find_pretrained  # its imports take seconds, and are needed only here
-
     try:
         remote = is_hub_id(name)
     except UserError as error:
         state: State = "wrong" if Path(str(name)).is_file() else "missing"
         return _own(str(name), state, f"{error} ({key}=)")
     if not remote:
-        return _checked(partial(_own, name), partial(find_pretrained, Path(name), name))
+        return _checked(partial(_own, name), partial(find_stored, Path(name), name))
     where = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     item = partial(Requirement, name, "Hugging Face hub", "see its page there", None, where)
     download = partial(fetch_hub, name, key)
     folder = cached_folder(name)
     if folder is None:
         return item("missing", fetch=download)
-    found = _checked(item, partial(find_pretrained, folder, name))
+    found = _checked(item, partial(find_stored, folder, name))
     return found if found.state == "present" else replace(found, fetch=download)  # files may be missing

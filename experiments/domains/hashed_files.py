@@ -40,7 +40,9 @@ def hashes(files: Sequence[Path], index: Path) -> list[str]:
 def _read(index: Path) -> dict[str, tuple[State, str]]:
     """The entries of the index, by path of file."""
     try:
-        return {path: (found, sha256) for path, (found, sha256) in json.loads(index.read_text()).items()}
+        return {
+            path: (found, sha256) for path, (found, sha256) in json.loads(index.read_text(encoding="utf-8")).items()
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
-from experiments.assets.requirements import require, require_given
+from experiments.assets.requirements import require
 from experiments.engine.conclude import conclude
 from experiments.engine.plan import Configuration, Plan, PlannedRow, plan, resolved
 from experiments.engine.sweep import hand_over, in_multirun
@@ -32,7 +32,6 @@ def run(config: DictConfig) -> None:
     UserError: anything that the user can fix, raised before expensive work where possible.
     """
     console, overrides = Console(), HydraConfig.get().overrides.task
-    require_given(config)
     settings = resolved(config)
     planned = plan(settings)
     require(config, overrides, console)

@@ -70,7 +70,7 @@ def clear(config: DictConfig) -> None:
 
 def conclude_sweep(config: DictConfig) -> None:
     """Publish and track the result of each experiment of a finished sweep."""
-    jobs = sorted((json.loads(path.read_text()) for path in _left(config)), key=lambda job: job["job"])
+    jobs = sorted((json.loads(path.read_text(encoding="utf-8")) for path in _left(config)), key=lambda job: job["job"])
     results = []
     for name in dict.fromkeys(job["settings"]["experiment"]["name"] for job in jobs):
         own = [job for job in jobs if job["settings"]["experiment"]["name"] == name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ from experiments.domains.replaced import ReplacedSides
 from experiments.engine.generation import Generation, PairImages
 from experiments.engine.latents import LatentCache
 from experiments.engine.plan import Configuration, PlannedRow
+from experiments.schema import check_target
 from experiments.store.cell import Cell, Specification, Store
 from injectfusion.backbones.base import Backbone
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import digest, lock, read_tensors, write_tensors
-from injectfusion.core.progress import Track
+from injectfusion.core.progress import Track, silent
 from injectfusion.method import Method
 from injectfusion.own_blend import OwnBlend
 from injectfusion.sampling import pair_generator
@@ -85,16 +87,20 @@ class Workspace:
         self._ids = self.domain.pairs(self._scale["pairs"])
         n = self._scale["reference"]
         self._reference_name = f"{domain.name} v{domain.version}, {n} images"
+        self.domain.reference(n, BATCH)  # refuses if there are fewer; nothing is read
         if content := domain.reference_sha256(n):
             self._reference_name += f", sha256 {content[:12]}"
 
     @torch.inference_mode()
     def check(self, methods: Iterable[Method]) -> None:
-        """Refuse what cannot be run on this network, before anything is read or computed.
+        """Refuse images that cannot be read, and what cannot be run on this network, before anything is computed.
 
-        UserError: the network takes images of another size; a method needs more steps than the network has training
-        timesteps, or a site that it does not have; a user's own blend fails or cannot be identified.
+        UserError: a broken image, of the pairs or of the reference; the network takes images of another size; a method
+        needs more steps than the network has training timesteps, or a site that it does not have; a user's own blend
+        fails or cannot be identified; the Gram encoder does not have the layers.
         """
+        declare(self.encoders, self.scoring, self._reference_name)
+        self._read_images()  # first, as loading a network takes longer
         for method in methods:
             backbone = self._backbone.at(method.split)
             backbone.require_size(self.domain.size)
@@ -194,6 +200,7 @@ class Workspace:
 
     @cached_property
     def _backbone(self) -> Backbone:
+        check_target("backbone", self._settings["backbone"])
         backbone: Backbone = instantiate(self._settings["backbone"])
         return backbone.to(self._device)
 
@@ -214,13 +221,23 @@ class Workspace:
             return None
         return torch.tensor(originals.to_numpy()), torch.tensor(contents.to_numpy())
 
+    def _read_images(self) -> None:
+        """Read the pairs and, where their features are not in the store, the reference images once."""
+        if "pairs" not in vars(self) and read_tensors(self._reference_path, ("features",)) is None:
+            self.domain.check_reference(self._scale["reference"], silent)
+        self.pairs  # noqa: B018 (kept)
+
+    @property
+    def _reference_path(self) -> Path:
+        key = digest(self._reference_name, self.encoders.features.provenance.weights_sha256)
+        return self.store.reference(key)
+
     def _reference_features(self, progress: Track) -> Tensor:
-        path = self.store.reference(digest(self._reference_name, self.encoders.features.provenance.weights_sha256))
+        path = self._reference_path
         with lock(path.with_suffix(".lock")):
             entry = read_tensors(path, ("features",))
             if entry is None:
                 n = self._scale["reference"]
-                self.domain.check_reference(n, progress)
                 images = zip(progress(batches(n), "reference"), self.domain.reference(n, BATCH), strict=True)
                 entry = {"features": torch.cat([self.encoders.features(batch) for _, batch in images])}
                 write_tensors(path, entry)

@@ -64,7 +64,7 @@ def save(view: ws.Workspace, memory: Path) -> str:
 
     try:
         view.entity = view.entity or wandb.Api().default_entity or ""
-        if memory.exists() and f"/{view.entity}/{view.project}?" in (address := memory.read_text()):
+        if memory.exists() and f"/{view.entity}/{view.project}?" in (address := memory.read_text(encoding="utf-8")):
             try:
                 before = type(view).from_url(address)
             except ValueError:  # deleted since

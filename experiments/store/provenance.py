@@ -45,7 +45,9 @@ def _output(*arguments: str) -> str | None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(ROOT), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=True, env=environment
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

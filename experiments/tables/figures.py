@@ -1,5 +1,7 @@
 """Figures of results, as SVG and PNG, and grids of pictures."""
 
+from __future__ import annotations
+
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
@@ -8,18 +10,19 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from cycler import cycler
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.tables.rows import Row, heading
 from injectfusion.core.files import write_atomic
 from metrics.estimates import Curve, Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Wong 2011: colorblind-safe
 METRICS = ("fd", "id", "gram")
@@ -45,14 +48,18 @@ class Picture:
 
 def panels(n: int, width: float = 3.3, height: float = 2.7, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure with n panels side by side, in the style of all figures; sizes of a panel in inches."""
+    import matplotlib.figure  # takes a second, which errors on the command line need not wait for
+
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width * n, height), layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(width * n, height), layout="constrained")
         axes = figure.subplots(1, n, squeeze=False, sharey=share_y)
     return figure, list(axes[0])
 
 
 def write(figure: Figure, path: Path) -> None:
     """Write PATH.svg and PATH.png."""
+    import matplotlib
+
     with matplotlib.rc_context(_STYLE):
         for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 160})):
             save = partial(figure.savefig, format=suffix, **options)  # type: ignore[arg-type]
@@ -159,13 +166,15 @@ def grid(lines: Sequence[Sequence[tuple[str, Tensor]]], path: Path, title: str =
     Args:
         lines: of columns, from top to bottom: headings with (N, 3, H, W) uint8 images, all of one shape.
     """
+    import matplotlib.figure
+
     n, _, height, width = lines[0][0][1].shape
     factor = max(1, 128 // max(height, width))
     top, head, gap = 20, 44, 6  # pixels: the title, the headings above each line, between images
     tile_x, tile_y = width * factor + gap, height * factor + gap
     line_y = head + tile_y * n
     size_x, size_y = gap + tile_x * max(map(len, lines)), top + line_y * len(lines)
-    figure = Figure(figsize=(size_x / 100, size_y / 100), dpi=100)
+    figure = matplotlib.figure.Figure(figsize=(size_x / 100, size_y / 100), dpi=100)
     canvas = np.full((size_y, size_x, 3), 255, np.uint8)
     for line, columns in enumerate(lines):
         y = top + line_y * line + head

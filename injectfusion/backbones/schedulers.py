@@ -4,9 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, get_args
 
-import diffusers
 import torch
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
 from injectfusion.core.errors import UserError, first_line
@@ -34,6 +32,19 @@ def schedule_of(config: Mapping[str, Any], source: str) -> tuple[Tensor, Predict
         UserError: the scheduler is not one of networks trained with the discrete betas of DDPM; its network predicts
             something else than `Prediction`; its alpha_cumprod is not strictly decreasing in (0, 1).
     """
+    import diffusers  # takes seconds
+
+    require_discrete(config, source)
+    name = config["_class_name"]
+    parameters = inspect.signature(getattr(diffusers, name)).parameters.values()
+    settings = {p.name: p.default for p in parameters if p.default is not p.empty} | dict(config)
+    if missing := [key for key in _BETAS if key not in settings]:
+        raise UserError(f"{source} does not state {missing[0]}")
+    return _alpha_cumprod(settings, source), settings.get("prediction_type", "epsilon")
+
+
+def require_discrete(config: Mapping[str, Any], source: str) -> None:
+    """Refuse the configuration of a scheduler of another kind. UserError: as `schedule_of`, except for the betas."""
     name = config.get("_class_name")
     if name not in _FAMILY:
         found = "does not state its class (_class_name)" if name is None else f"is a {name}"
@@ -41,21 +52,20 @@ def schedule_of(config: Mapping[str, Any], source: str) -> tuple[Tensor, Predict
             f"{source} {found}; the network must be trained with the discrete betas of DDPM (DDPMScheduler, "
             "DDIMScheduler, and the like), not with continuous time, flow matching, or as a consistency model"
         )
-    parameters = inspect.signature(getattr(diffusers, name)).parameters.values()
-    settings = {p.name: p.default for p in parameters if p.default is not p.empty} | dict(config)
-    if missing := [key for key in _BETAS if key not in settings]:
-        raise UserError(f"{source} does not state {missing[0]}")
     for key, wanted in (("timestep_type", "discrete"), ("use_flow_sigmas", False)):
-        if settings.get(key, wanted) != wanted:
-            raise UserError(f"{source}: {key} is {settings[key]}; only networks with discrete timesteps are supported")
-    prediction = settings.get("prediction_type", "epsilon")
+        if config.get(key, wanted) != wanted:
+            raise UserError(f"{source}: {key} is {config[key]}; only networks with discrete timesteps are supported")
+    prediction = config.get("prediction_type", "epsilon")
     if prediction not in get_args(Prediction):
         raise UserError(f"{source}: the network predicts {prediction}; known: {', '.join(get_args(Prediction))}")
-    return _alpha_cumprod(settings, source), prediction
+    if config.get("rescale_betas_zero_snr"):
+        raise UserError(_zero_snr(source))
 
 
 def _alpha_cumprod(settings: Mapping[str, Any], source: str) -> Tensor:
     """alpha_cumprod of complete settings. UserError: as `schedule_of`."""
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
     known = (*_BETAS, "trained_betas", "rescale_betas_zero_snr")
     try:
         betas = DDPMScheduler(**{key: settings[key] for key in known if key in settings}).betas.double()
@@ -67,10 +77,14 @@ def _alpha_cumprod(settings: Mapping[str, Any], source: str) -> Tensor:
         found = f"{alpha_cumprod.numel()} betas and num_train_timesteps={steps}"
         raise UserError(f"{source} has {found}; these must be equal, and at least 2")
     if alpha_cumprod[-1] == 0:
-        raise UserError(
-            f"{source}: alpha_cumprod ends at 0 (zero terminal SNR, rescale_betas_zero_snr): x_T would hold nothing of "
-            "the image, and equation (1) divides by sqrt(alpha_cumprod); such networks cannot be inverted"
-        )
+        raise UserError(_zero_snr(source))
     if not ((alpha_cumprod > 0) & (alpha_cumprod < 1)).all() or not (alpha_cumprod.diff() < 0).all():
         raise UserError(f"{source}: alpha_cumprod must decrease strictly in (0, 1); check its betas")
     return alpha_cumprod
+
+
+def _zero_snr(source: str) -> str:
+    return (
+        f"{source}: alpha_cumprod ends at 0 (zero terminal SNR, rescale_betas_zero_snr): x_T would hold nothing of the "
+        "image, and equation (1) divides by sqrt(alpha_cumprod); such networks cannot be inverted"
+    )

@@ -1,6 +1,6 @@
 """Any diffusers `UNet2DModel` as a backbone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Self
 
 import torch
@@ -10,14 +10,9 @@ from torch import Tensor
 from injectfusion.backbones.base import Backbone, Features, require_whole
 from injectfusion.backbones.coarse_gaussian import CoarseGaussian
 from injectfusion.backbones.haar import haar, inverse_haar
+from injectfusion.backbones.supported import require_supported, side
 from injectfusion.core.errors import UserError, unknown
 from injectfusion.ddim import Prediction, eps_of
-
-# Blocks whose inputs and outputs the two halves pass on; others exchange more than hidden states and skip connections.
-_BLOCKS = {
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"),
-    "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
-}
 
 
 class UNetBackbone(Backbone):
@@ -59,7 +54,7 @@ class UNetBackbone(Backbone):
         coarse: CoarseGaussian | None = None,
     ) -> None:
         super().__init__()
-        _require_supported(unet.config, 12 if haar else 3, len(alpha_cumprod))
+        require_supported(unet.config, 12 if haar else 3, len(alpha_cumprod))
         network: Any = unet  # diffusers types its layers as optional, and its methods wrongly
         # Channels last: convolutions on a CPU take 10 % less time.
         self.unet = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -70,7 +65,7 @@ class UNetBackbone(Backbone):
         self.coarse = coarse
         scale = 2 if haar else 1
         self.multiple = scale * 2 ** (len(unet.down_blocks) - 1)  # each block but the last halves the side
-        size = _side(unet.config["sample_size"])
+        size = side(unet.config["sample_size"])
         self.image_size = None if size is None else scale * size
         if self.image_size is not None and self.image_size % self.multiple:
             raise UserError(f"sample_size is {size}, which {len(unet.down_blocks) - 1} blocks cannot halve")
@@ -158,39 +153,6 @@ class UNetBackbone(Backbone):
         if self.coarse is not None:
             eps = self.coarse.blend(eps, x_t, a_t)
         return inverse_haar(eps) if self.haar else eps
-
-
-def _require_supported(config: Mapping[str, Any], channels: int, train_steps: int) -> None:
-    """Refuse networks that the two halves would not run as they are. UserError: names the reason."""
-    for key in ("num_class_embeds", "class_embed_type"):
-        if config[key] is not None:
-            raise UserError(f"{key} is {config[key]}: networks that are conditioned on a class are not supported")
-    kind = config["time_embedding_type"]
-    if kind not in ("positional", "learned"):
-        raise UserError(f"time_embedding_type is {kind}: the network takes noise levels, not timesteps")
-    learned = config["num_train_timesteps"]
-    if kind == "learned" and learned != train_steps:
-        raise UserError(f"num_train_timesteps is {learned}, but the noise schedule has {train_steps} timesteps")
-    for key, known in _BLOCKS.items():
-        others = [block for block in config[key] if block.removeprefix("UNetRes") not in known]
-        if others:
-            raise UserError(f"{key} has {others[0]}; known: {', '.join(known)}")
-    if config["in_channels"] != channels:
-        raise UserError(f"in_channels is {config['in_channels']}; it must be {channels}: the images are in color")
-    if config["out_channels"] not in (channels, 2 * channels):
-        raise UserError(
-            f"out_channels is {config['out_channels']}; it must be {channels}, or {2 * channels} with learned variance"
-        )
-
-
-def _side(sample_size: Any) -> int | None:
-    """The side in pixels of a configuration's `sample_size`, a JSON value (hence `Any`). UserError: not square."""
-    sides = sample_size if isinstance(sample_size, list | tuple) else (sample_size,)
-    if sides == (None,):
-        return None
-    if not all(isinstance(side, int) and side > 0 and side == sides[0] for side in sides) or not sides:
-        raise UserError(f"sample_size is {sample_size}; images must be square")
-    return int(sides[0])
 
 
 def _decoded(

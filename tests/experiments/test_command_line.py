@@ -19,7 +19,7 @@ from injectfusion.core.errors import UserError
 TEXTS = [
     "run=3/photos", "photos (1)", "a,b", "写真", "o'neil", "a#b", "[faces]", "{x", "a]b", 'say "x"', "it's \"x\"",
     "x\\", "\\'", "${nope}", "a: b", " x ", "", "~nobody/x", "null", "5", "true", "a;b|c&d", "C:\\photos", "é",
-    "a=b,[c]",
+    "a=b,[c]", "写\u3000真", "a\u00a0b",
 ]  # fmt: skip
 
 
@@ -44,6 +44,7 @@ READ = {  # what cannot be read: the beginning of the message
     "写真=1": "'写真=1' is not of the form key=value",
     "=3": "=3 is not of the form key=value",
     "experiment.title=a\nb": "'experiment.title=a\\nb' has a line break",
+    "experiment.title=\udcff": "'experiment.title=\\udcff' has a line break or another control character",
     "scale=3": "unknown scale '3'; (known: full, quick, smoke)",
     "scale=null": "unknown scale 'null'",
     "experiment=[table1,table2]": "unknown experiment '[table1,table2]'; did you mean table2 or table1?",

@@ -28,8 +28,9 @@ from experiments import prepare
 from experiments.assets import downloads, requirements
 from experiments.assets.catalogue import ASSETS
 from experiments.assets.downloads import Report, download, fetch, fetch_all
-from experiments.assets.requirements import Requirement, require_given, survey
+from experiments.assets.requirements import Requirement, survey
 from experiments.configuration import CONF, composed
+from experiments.schema import resolved
 from injectfusion.core.assets import LOCK, Asset, verified
 from injectfusion.core.errors import UserError
 
@@ -396,10 +397,10 @@ def test_celebahq_has_the_papers_size_unless_overridden() -> None:
 
 def test_keys_without_a_default_must_be_given() -> None:
     with pytest.raises(UserError, match=r"data\.path must be given: add data\.path=\.\.\."):
-        require_given(composed(["profile=folder"]))
+        resolved(composed(["profile=folder"]))
     with pytest.raises(UserError, match=r"backbone\.network and backbone\.path and data\.path must be given"):
-        require_given(composed(["profile=folder", "backbone=released"]))
-    require_given(composed(["profile=folder", "data.path=photographs"]))
+        resolved(composed(["profile=folder", "backbone=released"]))
+    resolved(composed(["profile=folder", "data.path=photographs"]))
 
 
 def test_a_run_with_missing_files_ends_with_the_table_before_any_work(tmp_path: Path) -> None:
