@@ -23,6 +23,8 @@ def guarded(main: Callable[[], object]) -> None:
         if len(sys.argv) == 1:
             print(overview())
             return
+        # A process of joblib's writes these to stderr after an error has ended the program.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors of composition through to `explain`
         # conf/hydra/launcher/submitit_slurm.yaml has the name of the plugin's schema because it replaces it.
         warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")

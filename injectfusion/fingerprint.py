@@ -83,7 +83,7 @@ class _Walk:
 
         Args:
             name: of the value, for `unknown`.
-            names: the attributes that the code around it uses, of which those of a module are visited.
+            names: the attributes that the code around it uses; of a module, only these are visited.
         """
         if isinstance(value, _PLAIN_TYPES):
             self._add(type(value).__name__, repr(value))
