@@ -70,7 +70,8 @@ def one_line_errors(explain: Callable[[Exception], str | None] = user_message, r
         advice = (
             "finished work is kept, and the same command continues from there" if resumes else "nothing is half written"
         )
-        print(f"\ninterrupted: {advice}", file=sys.stderr)
+        start = "\n" if sys.stderr.isatty() else ""  # the terminal has shown ^C
+        print(f"{start}interrupted: {advice}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of the output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at exit
