@@ -85,6 +85,8 @@ def test_kills_at_random_moments_change_no_number(tmp_path, capsys):
                 life.require_success()
             assert tables(folder) == expected
             finished += 1
+            with capsys.disabled():
+                print(f"{kills} kills; {finished} stores finished, all equal", flush=True)
             shutil.rmtree(folder)
             folder = tmp_path / f"store-{finished}"
             lives = [Life(folder, moments.uniform(0, whole)) for _ in range(2)]
