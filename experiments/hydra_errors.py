@@ -21,7 +21,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from experiments.configuration import GROUPS, keys, options_with
 from experiments.overrides import several, unreadable
-from injectfusion.core.errors import UserError, first_line, unknown, user_message
+from injectfusion.core.errors import first_line, unknown, user_error, user_message
 
 _LAUNCHERS = ("hydra/launcher/joblib", "hydra/launcher/submitit_local", "hydra/launcher/submitit_slurm")
 _NO_LAUNCHERS = "hydra/launcher=joblib|submitit_local|submitit_slurm need more packages: pip install -e '.[parallel]'"
@@ -39,19 +39,12 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
         return user_message(error) or _of_call(error.__cause__, str(error))
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return _of_user_error(error) or _of_hydra(error)
+        fixable = user_error(error)
+        return _of_hydra(error) if fixable is None else str(fixable)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1} is not YAML: {error.problem}"
     return user_message(error) or _of_library(error)
-
-
-def _of_user_error(error: Exception) -> str | None:
-    """The message of the UserError that Hydra has wrapped, if any."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UserError):
-        cause = cause.__cause__
-    return None if cause is None else str(cause)
 
 
 def _of_launcher(error: Exception) -> str | None:

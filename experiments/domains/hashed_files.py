@@ -1,6 +1,5 @@
 """Hashes of many image files. A file that has not changed is not read again: an index keeps its hash, as git's does."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from injectfusion.core.errors import UserError
-from injectfusion.core.files import lock, write_text
+from injectfusion.core.files import file_sha256, lock, write_text
 
 # Nanoseconds. A file that changed so recently may change again within the same time stamp: its hash is not kept.
 _RECENT = 2_000_000_000
@@ -59,8 +58,8 @@ def state(file: Path) -> State:
 
 
 def _sha256(file: Path) -> str:
-    with _naming(file), file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    with _naming(file):
+        return file_sha256(file)
 
 
 @contextmanager

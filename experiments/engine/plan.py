@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.configuration import published
-from experiments.schema import Settings as Configuration
-from experiments.schema import check_keys
-from experiments.schema import resolved as resolved
+from experiments.schema import Settings, check_keys
 from experiments.store.cell import SIDES, Results
 from experiments.tables.analyses import Analysis
 from experiments.tables.verdicts import check_claims
@@ -36,7 +34,7 @@ class Plan:
     pictured: bool
 
 
-def plan(settings: Configuration) -> Plan:
+def plan(settings: Settings) -> Plan:
     """The plan of a resolved configuration.
 
     UserError: an unknown key of the method, or a value out of its range; no rows, or one that is malformed; an unknown

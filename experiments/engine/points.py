@@ -19,9 +19,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from experiments.engine.plan import Configuration, PlannedRow, plan
+from experiments.engine.plan import PlannedRow, plan
 from experiments.overrides import written
-from experiments.schema import check_targets, is_planned, resolved
+from experiments.schema import Settings, check_targets, is_planned, resolved
 from experiments.tables.rows import Row
 from experiments.tables.verdicts import check_rows
 from injectfusion.core.devices import resolve_device
@@ -43,7 +43,7 @@ class Point:
 
     config: DictConfig
     overrides: Sequence[str]
-    settings: Configuration
+    settings: Settings
     values: Mapping[str, Any]
     rows: Sequence[PlannedRow]
 
@@ -92,7 +92,7 @@ def task(hydra: HydraConf) -> list[str]:
     return overrides
 
 
-def values_of(choices: Mapping[str, Any], overrides: Sequence[str], settings: Configuration) -> dict[str, Any]:
+def values_of(choices: Mapping[str, Any], overrides: Sequence[str], settings: Settings) -> dict[str, Any]:
     """The composed value of every key that overrides set; of a group, the chosen option."""
     composed, values = OmegaConf.create(settings), {}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
@@ -189,7 +189,7 @@ def _check_table(config: DictConfig, points: Sequence[Point]) -> None:
 
 def _check_rows(
     config: DictConfig,
-    settings: Configuration,
+    settings: Settings,
     rows: Sequence[Row],
     axes: Sequence[str] = (),
     also: Sequence[str] = (),

@@ -12,8 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
 
-from experiments.engine.plan import Configuration, resolved
-from experiments.schema import Experiment, Target, Where, check_target
+from experiments.schema import Experiment, Settings, Target, Where, check_target, resolved
 from experiments.tables.figures import grid
 from experiments.tables.publish import stem
 from injectfusion.backbones.stable_diffusion import StableDiffusion
@@ -63,7 +62,7 @@ def run(config: DictConfig) -> None:
 
 
 def _pair(
-    model: StableDiffusion, settings: Configuration, method: Method, prompts: Mapping[str, str], index: int
+    model: StableDiffusion, settings: Settings, method: Method, prompts: Mapping[str, str], index: int
 ) -> dict[str, Tensor]:
     """One pair's images by column, (1, 3, H, W) uint8 each."""
     steps, guidance, seed = settings["scale"]["steps"], settings["experiment"]["guidance"], settings["seed"]

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from experiments.assets.requirements import require
 from experiments.engine.conclude import conclude
-from experiments.engine.plan import Configuration, Plan, PlannedRow, plan, resolved
+from experiments.engine.plan import Plan, PlannedRow, plan
 from experiments.engine.sweep import hand_over, in_multirun
 from experiments.engine.workspace import Workspace, open_workspace
 from experiments.outlets.tracker import Tracker
+from experiments.schema import Settings, resolved
 from experiments.store.cell import PICTURES, Cell
 from experiments.store.provenance import provenance
 from experiments.tables.figures import grid
@@ -48,7 +49,7 @@ def run(config: DictConfig) -> None:
         conclude(Result(settings, rows, overrides), tracker, console)
 
 
-def _require_different_pairs(repetitions: list[Configuration]) -> None:
+def _require_different_pairs(repetitions: list[Settings]) -> None:
     """Refuse repetitions if the seed does not determine the pairs."""
     if len(repetitions) == 1:
         return
@@ -60,7 +61,7 @@ def _require_different_pairs(repetitions: list[Configuration]) -> None:
         )
 
 
-def _completed(settings: Configuration, planned: Plan, device: str, console: Console) -> dict[str, Cell]:
+def _completed(settings: Settings, planned: Plan, device: str, console: Console) -> dict[str, Cell]:
     """Every row's complete cell for one seed."""
     with Progress() as progress, progress.stage("reading images and networks"):
         workspace = open_workspace(settings, device)

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from experiments.engine.conclude import publish_and_print, track
-from experiments.engine.plan import Configuration
 from experiments.engine.points import named, swept, task, values_of
+from experiments.schema import Settings
 from experiments.store.cell import Store
 from experiments.tables.publish import Result
 from experiments.tables.rows import Row
@@ -26,7 +26,7 @@ def in_multirun() -> bool:
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def hand_over(settings: Configuration, rows: Sequence[Row]) -> None:
+def hand_over(settings: Settings, rows: Sequence[Row]) -> None:
     """Leave a job's finished rows for the end of the multirun. By file, as jobs may run in other processes."""
     hydra = HydraConfig.get()
     record = {

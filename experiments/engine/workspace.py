@@ -16,8 +16,8 @@ from experiments.domains.base import Domain
 from experiments.domains.replaced import ReplacedSides
 from experiments.engine.generation import Generation, PairImages
 from experiments.engine.latents import LatentCache
-from experiments.engine.plan import Configuration, PlannedRow
-from experiments.schema import check_target
+from experiments.engine.plan import PlannedRow
+from experiments.schema import Settings, check_target
 from experiments.store.cell import Cell, Specification, Store
 from injectfusion.backbones.base import Backbone
 from injectfusion.core.errors import UserError
@@ -39,7 +39,7 @@ _CELL_VERSION = 3  # raised whenever the same specification would give other num
 _NOT_SHARED = ("experiment", "method", "results", "tracker", "seeds", "device")
 
 
-def open_workspace(settings: Configuration, device: str) -> Workspace:
+def open_workspace(settings: Settings, device: str) -> Workspace:
     """The workspace of a configuration. The jobs of a sweep, which differ in the method alone, share one.
 
     A workspace sees only the settings that its users have in common, so that it cannot be stale.
@@ -64,7 +64,7 @@ class Workspace:
             the errors of domain and encoders.
     """
 
-    def __init__(self, settings: Configuration, device: str) -> None:
+    def __init__(self, settings: Settings, device: str) -> None:
         self._settings = settings
         self._scale = settings["scale"]
         self._device = device

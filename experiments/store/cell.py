@@ -159,12 +159,12 @@ class Cell:
         """UserError: a file of its numbers is missing or damaged."""
         with self.reading("metrics.json") as path:
             record = _read_json(path)
-            if record["pairs"] != self.pairs or self.estimates().keys() != self.metrics().keys():
+            if record["pairs"] != self.pairs or _estimates(record).keys() != _metrics(record).keys():
                 raise ValueError("other pairs or metrics")
+            dict(record["faceless"])
             sha256 = record.pop("sha256", None)  # cells of earlier versions have none
             if sha256 is not None and digest(record) != sha256:
                 raise ValueError("it was changed")
-        self.faceless()
         self.per_pair()
         self.provenance()
 
@@ -231,13 +231,12 @@ class Cell:
     def metrics(self) -> dict[str, Metric]:
         """The definitions of its numbers, by name."""
         with self.reading("metrics.json") as path:
-            return {name: Metric(**record) for name, record in _read_json(path)["metrics"].items()}
+            return _metrics(_read_json(path))
 
     def estimates(self) -> dict[str, Estimate]:
         """Its numbers, by name."""
         with self.reading("metrics.json") as path:
-            records = _read_json(path)["estimates"].items()
-            return {name: Estimate.from_record(record) for name, record in records}
+            return _estimates(_read_json(path))
 
     def faceless(self) -> dict[str, list[str]]:
         """Names of the pairs in whose contents and results the identity encoder found no face."""
@@ -300,6 +299,14 @@ class PairPictures:
 def _hash(specification: Specification) -> str:
     """The part of a cell's name that identifies it."""
     return digest(specification)[:10]
+
+
+def _metrics(record: Mapping[str, Any]) -> dict[str, Metric]:
+    return {name: Metric(**values) for name, values in record["metrics"].items()}
+
+
+def _estimates(record: Mapping[str, Any]) -> dict[str, Estimate]:
+    return {name: Estimate.from_record(values) for name, values in record["estimates"].items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

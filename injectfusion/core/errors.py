@@ -37,13 +37,18 @@ def unknown(kind: str, name: object, known: Sequence[str]) -> str:
     return f"unknown {kind} '{name}'; {hint}{listed}"
 
 
+def user_error(error: BaseException) -> UserError | None:
+    """The UserError that an error is or was raised from: Hydra wraps the errors of the objects that it creates."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+    return cause
+
+
 def user_message(error: BaseException) -> str | None:
     """The line for an error that the user can fix; None for an internal error."""
-    cause: BaseException | None = error
-    while cause is not None:  # Hydra wraps the errors of the objects that it creates
-        if isinstance(cause, UserError):
-            return str(cause)
-        cause = cause.__cause__
+    if (fixable := user_error(error)) is not None:
+        return str(fixable)
     if own := own_code.failure(error):
         return f"in your own code: {own}"
     if isinstance(error, OSError) and error.errno in _ADVICE:

@@ -84,11 +84,11 @@ def file_name(text: str, longest: int = LONGEST_NAME) -> str:
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal; computed once per process for a file that does not change."""
     stat = path.stat()
-    return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
+    return _file_sha256(path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
 
 
 @cache
-def _file_sha256(path: Path, size: int, modified: int) -> str:
+def _file_sha256(path: Path, state: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

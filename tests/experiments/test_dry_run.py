@@ -14,8 +14,9 @@ from torchvision.models import inception_v3
 from experiments.assets.catalogue import ASSETS
 from experiments.assets.requirements import survey
 from experiments.configuration import composed
-from experiments.engine.plan import PlannedRow, resolved
+from experiments.engine.plan import PlannedRow
 from experiments.engine.workspace import Workspace
+from experiments.schema import resolved
 from injectfusion.backbones.released import NETWORKS, expected
 from injectfusion.method import Method
 from metrics.encoders.arcface import OnnxArcFace

@@ -10,8 +10,9 @@ from made_up import make_cell
 from omegaconf import OmegaConf
 
 from experiments.configuration import CONF, EXPERIMENTS
-from experiments.engine.plan import plan, resolved
+from experiments.engine.plan import plan
 from experiments.engine.sweep import gather
+from experiments.schema import resolved
 from experiments.store.cell import Store
 from experiments.tables.analyses import Analysis
 from experiments.tables.verdicts import METRICS, TRENDS

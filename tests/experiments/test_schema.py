@@ -8,8 +8,8 @@ import pytest
 from omegaconf import DictConfig
 
 from experiments.configuration import composed
-from experiments.engine.plan import plan, resolved
-from experiments.schema import at_least, check_target, check_targets, check_value
+from experiments.engine.plan import plan
+from experiments.schema import at_least, check_target, check_targets, check_value, resolved
 from injectfusion.core.errors import UserError
 
 WRONG = {
