@@ -4,7 +4,8 @@
 a product of a thousand factors near one loses four digits.
 """
 
-import math
+import itertools
+import operator
 from typing import Literal
 
 import torch
@@ -37,11 +38,13 @@ def linear_alpha_cumprod(
     Returns:
         (steps,) float64, decreasing in (0, 1).
     """
-    betas = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
-    alpha_cumprod = torch.cumprod(1 - betas, dim=0)
-    if size == REFERENCE_SIZE:
-        return alpha_cumprod
-    return torch.sigmoid(torch.logit(alpha_cumprod) + 2 * math.log(REFERENCE_SIZE / size))
+    # Plain floats: torch's vectorized functions round differently on other processors, and the schedule is part of the
+    # identity of every result.
+    step = (beta_end - beta_start) / (steps - 1)
+    alphas = [1 - (beta_start + i * step) for i in range(steps)]
+    alpha_cumprod = torch.tensor(list(itertools.accumulate(alphas, operator.mul)), dtype=torch.float64)
+    signal = (REFERENCE_SIZE / size) ** 2 * alpha_cumprod
+    return signal / (signal + 1 - alpha_cumprod)
 
 
 def timesteps(steps: int, train_steps: int) -> list[int]:

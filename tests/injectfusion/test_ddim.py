@@ -9,6 +9,7 @@ from injectfusion import ddim
 from injectfusion.backbones.base import Backbone, Features
 from injectfusion.calibration import calibrate, match_statistics, shift_latent
 from injectfusion.core.errors import UserError
+from injectfusion.core.files import digest
 from injectfusion.sampling import invert
 from injectfusion.schedule import kept_timesteps, linear_alpha_cumprod, timesteps
 
@@ -28,6 +29,12 @@ def test_schedule_matched_to_a_size_shifts_the_log_snr():
     full, matched = linear_alpha_cumprod(), linear_alpha_cumprod(32)
     shift = torch.logit(matched) - torch.logit(full)
     torch.testing.assert_close(shift, torch.full_like(shift, 2 * math.log(8)))
+
+
+def test_the_schedule_has_the_same_bits_on_every_processor():
+    """It is part of the identity of every result."""
+    assert digest(linear_alpha_cumprod()).startswith("61fd214fd124cfc4")
+    assert digest(linear_alpha_cumprod(16)).startswith("2a188cd2fd7cd507")
 
 
 def test_timesteps_of_the_reference_implementation():
