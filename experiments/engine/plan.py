@@ -15,6 +15,8 @@ from injectfusion.core.errors import UserError, first_line, unknown
 from injectfusion.core.files import require_writable
 from injectfusion.method import Method
 
+_WRITTEN = (".csv", ".json", ".md", ".tex", ".png", ".svg")
+
 
 @dataclass(frozen=True)
 class PlannedRow:
@@ -39,7 +41,7 @@ def plan(settings: Settings) -> Plan:
 
     UserError: an unknown key of the method, or a value out of its range; no rows, or one that is malformed; an unknown
     floor, or table of the paper; a malformed claim or trend; an analysis that cannot be imported; a folder that cannot
-    be written.
+    be written, or that has a folder in the place of a result's file.
     """
     experiment = settings["experiment"]
     check_keys("method", settings["method"], [field.name for field in fields(Method)])
@@ -50,6 +52,9 @@ def plan(settings: Settings) -> Plan:
     analyses = [_analysis(path) for path in experiment["analyses"]]
     for key in ("results", "outputs"):
         require_writable(Path(settings[key]), key)
+    for path in sorted(Path(settings["results"]).glob(f"{experiment['name']}*.*")):
+        if path.suffix in _WRITTEN and path.is_dir():
+            raise UserError(f"{path} is a folder, and a file must be written there: move it or remove it")
     return Plan(rows, any(analysis.traced for analysis in analyses), any(analysis.pictured for analysis in analyses))
 
 

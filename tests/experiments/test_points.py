@@ -95,6 +95,20 @@ def test_sweeps_that_are_right_pass(overrides, folders):
     check([ELSEWHERE, *overrides, *(o for o in folders if o.partition("=")[0] not in given)])
 
 
+@pytest.mark.parametrize("mode", [RunMode.RUN, RunMode.MULTIRUN])
+def test_a_folder_in_the_place_of_the_table_is_found_before_anything_is_computed(mode, folders, tmp_path):
+    (tmp_path / "results/gamma_old.d").mkdir(parents=True)
+    folder = tmp_path / "results/gamma__method.gamma=0.5,0.6,scale=smoke.csv"
+    sweep = ["experiment=gamma", "method.gamma=0.5,0.6", ELSEWHERE, *folders]
+    arguments = sweep if mode == RunMode.MULTIRUN else ["experiment=single", *folders]
+    check(arguments, mode)
+    if mode == RunMode.RUN:
+        folder = folder.with_name("single__scale=smoke.csv")
+    folder.mkdir()
+    with pytest.raises(UserError, match=f"{folder.name} is a folder, and a file must be written there"):
+        check(arguments, mode)
+
+
 def test_claims_of_a_run_are_about_its_rows(folders):
     claim = "experiment.claims=[{metric: fd, better: method, worse: content as results, source: me}]"
     with pytest.raises(UserError, match="unknown row 'content as results'; did you mean contents as results"):
