@@ -77,7 +77,7 @@ def test_kills_at_random_moments_change_no_number(tmp_path, capsys):
     moments = random.Random(0)
     kills = finished = 0
     folder = tmp_path / "store-0"
-    lives = [Life(folder, moments.uniform(0, 0.8 * whole)) for _ in range(2)]
+    lives = [Life(folder, moments.uniform(0, 0.5 * whole)) for _ in range(2)]
     while kills < KILLS:
         time.sleep(0.02)
         if any(life.process.poll() is not None for life in lives):  # a store is complete: compare, and start another
@@ -89,12 +89,12 @@ def test_kills_at_random_moments_change_no_number(tmp_path, capsys):
                 print(f"{kills} kills; {finished} stores finished, all equal", flush=True)
             shutil.rmtree(folder)
             folder = tmp_path / f"store-{finished}"
-            lives = [Life(folder, moments.uniform(0, 0.8 * whole)) for _ in range(2)]
+            lives = [Life(folder, moments.uniform(0, 0.5 * whole)) for _ in range(2)]
         for i, life in enumerate(lives):
             if time.monotonic() > life.end and life.process.poll() is None:
                 life.kill()
                 kills += 1
-                lives[i] = Life(folder, moments.uniform(0, 0.8 * whole))
+                lives[i] = Life(folder, moments.uniform(0, 0.5 * whole))
     for life in lives:
         life.require_success()
     assert tables(folder) == expected
