@@ -1,11 +1,12 @@
 """Runs programs in forks of a process that has imported the slow libraries once: imports take most of a short run.
 
-It reads one request a line from stdin, {"arguments", "folder", "environment", "stdout", "stderr"}, runs
+It reads one request a line from stdin, {"arguments", "folder", "environment", "stdout", "stderr", "file_limit"}, runs
 `python ARGUMENTS` in a fork, with both outputs in files, and answers with the exit code.
 """
 
 import json
 import os
+import resource
 import runpy
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ def serve() -> None:
             os.open(os.devnull, os.O_RDONLY)  # each takes the lowest number that is free: 0, 1, 2
             for name in ("stdout", "stderr"):
                 os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            resource.setrlimit(resource.RLIMIT_FSIZE, request["file_limit"])
             run_program(request["arguments"])
             return  # or SystemExit: Python ends the fork as any process
         _, status = os.waitpid(child, 0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,8 @@ def _forked(folder: Path, arguments: Sequence[str], environment: Mapping[str, st
     assert server.stdin is not None and server.stdout is not None
     with tempfile.TemporaryDirectory() as outputs:
         stdout, stderr = (Path(outputs) / name for name in ("stdout", "stderr"))
-        request = {"arguments": arguments, "folder": str(folder), "environment": environment}
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)  # a test may have set it after the process began
+        request = {"arguments": arguments, "folder": str(folder), "environment": environment, "file_limit": limit}
         server.stdin.write(json.dumps(request | {"stdout": str(stdout), "stderr": str(stderr)}) + "\n")
         server.stdin.flush()
         code = int(server.stdout.readline())
