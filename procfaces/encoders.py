@@ -1,6 +1,6 @@
 """The embedded networks of procfaces as encoders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any
 
@@ -70,15 +70,18 @@ class EmbeddedAttributes(_EmbeddedEncoder):
     """(B, K) attribute values in [0, 1], predicted by the attribute network.
 
     Attributes:
-        fields: the K fields of `procfaces.attributes.Faces`; `faces.stack(reader.fields)` are the true values.
-        names: of the same attributes, as in Table 1 if they are in it.
+        names: the K fields of `procfaces.attributes.Faces`; `faces.stack(reader.names)` are the true values.
+        attributes: each field on its own, named as in Table 1 if it is in it.
     """
 
     name = "features"
-    fields = tuple(networks.READ)
-    dimension = len(fields)
-    names = tuple({a.field: a.name for a in ATTRIBUTES}.get(field, field) for field in fields)
-    binary = tuple(field in BINARY for field in fields)
+    names = tuple(networks.READ)
+    dimension = len(names)
+    binary = tuple(field in BINARY for field in names)
+    attributes: Mapping[str, tuple[int, ...]] = {
+        {a.field: a.name for a in ATTRIBUTES}.get(field, field): (i,) for i, field in enumerate(names)
+    }
+    auc: Mapping[str, float] = {}  # its accuracy is in the model card
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

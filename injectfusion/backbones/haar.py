@@ -1,5 +1,7 @@
 """The two-dimensional Haar transform: half the side, four times the channels."""
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,4 +22,12 @@ def inverse_haar(y: Tensor) -> Tensor:
 
 def _mix(blocks: Tensor) -> Tensor:
     """Mix the four pixels of each block, which are adjacent channels of (B, 4C, H, W)."""
-    return torch.einsum("kl,bclhw->bckhw", _HAAR.to(blocks), blocks.unflatten(1, (-1, 4))).flatten(1, 2)
+    matrix = _matrix(blocks.device, blocks.dtype)
+    return torch.einsum("kl,bclhw->bckhw", matrix, blocks.unflatten(1, (-1, 4))).flatten(1, 2)
+
+
+@cache
+def _matrix(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The matrix on a device, moved there once: a CUDA graph cannot hold copies from the CPU."""
+    with torch.inference_mode(False):
+        return _HAAR.to(device, dtype)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PROJECT = tuple(_ROOT / name for name in ("injectfusion", "metrics", "procfaces", "experiments", "tests", "run.py"))
+_ROOMS = ("injectfusion", "metrics", "procfaces", "photographs", "experiments", "tests", "run.py")
+_PROJECT = tuple(_ROOT / name for name in _ROOMS)
 _STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 _INSTALLED = {"site-packages", "dist-packages"}
 

@@ -1,72 +1,26 @@
 """Everything that determines the weights of the four networks: data, objectives and hyperparameters."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from diffusers.models import UNet2DModel
 from open_clip import CLIP, ClipLoss
 from torch import Tensor, nn
 
-from injectfusion.backbones.haar import haar
 from injectfusion.core.images import to_model
-from injectfusion.schedule import TRAIN_STEPS, linear_alpha_cumprod
+from injectfusion.schedule import linear_alpha_cumprod
+from injectfusion.training.denoising import Denoising
+from injectfusion.training.recipe import Recipe, fast_bfloat16
 from procfaces.attributes import ATTRIBUTES, BINARY, GEOMETRY
 from procfaces.captions import captions
 from procfaces.networks import READ, clip, face_unet, features, identity_network
-from procfaces.training.pool import Pool
-
-# (module, pool, (B,) indices into the pool, generator) -> scalar. Any: each takes its own class of module.
-LossFn = Callable[[Any, Pool, Tensor, torch.Generator], Tensor]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A training run.
-
-    Attributes:
-        build: makes the freshly initialized module to train.
-        loss: what is minimized.
-        identities, variants: the training pool has `variants` faces of each of `identities` identities.
-        ema: decay of the exponential moving average of the weights; the average ships.
-        warmup: steps of linear warm-up before the learning rate's cosine takes over.
-        shipped: name of the submodule that ships; empty for the whole module.
-    """
-
-    build: Callable[[], nn.Module]
-    loss: LossFn
-    steps: int
-    batch: int
-    learning_rate: float
-    identities: int
-    variants: int = 1
-    weight_decay: float = 0.0
-    ema: float = 0.999
-    warmup: int = 200
-    shipped: str = ""
-
-
-_ALPHA_CUMPROD = linear_alpha_cumprod(face_unet.SCHEDULE_SIZE)
-
-
-def unet_loss(module: UNet2DModel, data: Pool, index: Tensor, generator: torch.Generator) -> Tensor:
-    """The plain DDPM objective: mean squared error of eps, t uniform (Ho et al. 2020, equation 14)."""
-    x_0 = haar(to_model(data.images[index]))
-    t = torch.randint(TRAIN_STEPS, (len(index),), generator=generator)
-    eps = torch.randn(x_0.shape, generator=generator)
-    alpha = _ALPHA_CUMPROD[t].float()[:, None, None, None]
-    x_t = alpha.sqrt() * x_0 + (1 - alpha).sqrt() * eps
-    with _bfloat16():
-        prediction = module(x_t, t).sample
-    return F.mse_loss(prediction.float(), eps)
+from procfaces.training.pool import Pool, pool
 
 
 def features_loss(module: features.FeaturesNetwork, data: Pool, index: Tensor, generator: torch.Generator) -> Tensor:
     """Squared error of continuous fields in units of their variance (1/12, uniform), cross-entropy of binary ones."""
-    with _bfloat16():
+    with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16("cpu")):
         predicted = module(to_model(data.images[index])).attributes
     predicted, truth = predicted.float(), data.faces[index].stack(READ)
     binary = torch.tensor([name in BINARY for name in READ])
@@ -94,7 +48,7 @@ class ArcFace(nn.Module):
 
     def forward(self, images: Tensor, label: Tensor, geometry: Tensor) -> Tensor:
         """(B, 3, 64, 64) in [-1, 1], (B,) int64 identities, (B, 14) true geometry in [0, 1] -> scalar loss."""
-        with _bfloat16():
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16("cpu")):
             embedding = self.network(images)
         cosine = embedding @ F.normalize(self.centers, dim=1).T  # (B, identities)
         own = cosine.gather(1, label[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
@@ -128,7 +82,7 @@ class CaptionedFaces(nn.Module):
 
     def forward(self, images: Tensor, tokens: Tensor, attributes: Tensor) -> Tensor:
         """(B, 3, 64, 64) in [-1, 1], (B, 48) int64, (B, 8) true values in [0, 1] -> scalar loss."""
-        with _bfloat16():
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16("cpu")):
             image = self.model.encode_image(images, normalize=True)
             text = self.model.encode_text(tokens, normalize=True)
         image, text = image.float(), text.float()
@@ -144,33 +98,54 @@ def clip_loss(module: CaptionedFaces, data: Pool, index: Tensor, generator: torc
     return module(to_model(data.images[index]), tokens, faces.stack(module.FIELDS))
 
 
-def _bfloat16() -> torch.autocast:
-    """bfloat16 forward passes with AVX-512, where that halves a step; elsewhere it would take ten times longer."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.backends.cpu.get_cpu_capability() == "AVX512")
+def unet_recipe(device: str) -> Recipe[Tensor]:
+    """The recipe of the U-Net on a device, "cpu" or "cuda": a GPU has the time for more faces and more steps."""
+    alpha_cumprod = linear_alpha_cumprod(face_unet.SCHEDULE_SIZE).to(device)
+    denoising = Denoising(alpha_cumprod, bfloat16=fast_bfloat16(device))
+    if device == "cpu":
+        return Recipe(
+            partial(face_unet.build, (40, 80, 192)),
+            denoising,
+            lambda: pool("train", 40_000).images,
+            steps=10_000,
+            batch=32,
+            learning_rate=6e-4,
+        )
+    return Recipe(
+        partial(face_unet.build, (32, 64, 128)),
+        denoising,
+        lambda: pool("train", 240_000, device=device).images,
+        steps=29_350,
+        batch=64,
+        learning_rate=6e-4,
+        ema=0.9995,
+        warmup=400,
+        device=device,
+        backend="inductor",
+    )
 
 
 _IDENTITIES = 2_500
 
-RECIPES: dict[str, Recipe] = {
-    "unet": Recipe(face_unet.build, unet_loss, steps=10_000, batch=32, learning_rate=6e-4, identities=40_000),
+# Of the three networks for the metrics, which train on the CPU within minutes.
+RECIPES: dict[str, Recipe[Pool]] = {
     "identity": Recipe(
         lambda: ArcFace(identity_network.build(), _IDENTITIES),
         identity_loss,
+        partial(pool, "train", _IDENTITIES, variants=8),
         steps=2_500,
         batch=64,
         learning_rate=2e-3,
-        identities=_IDENTITIES,
-        variants=8,
         ema=0.995,
         shipped="network",
     ),
     "clip": Recipe(
         lambda: CaptionedFaces(clip.build()),
         clip_loss,
+        partial(pool, "train", 30_000),
         steps=2_500,
         batch=128,
         learning_rate=2e-3,
-        identities=30_000,
         weight_decay=0.02,
         ema=0.99,
         shipped="model",
@@ -178,10 +153,10 @@ RECIPES: dict[str, Recipe] = {
     "features": Recipe(
         features.build,
         features_loss,
+        partial(pool, "train", 30_000),
         steps=3_000,
         batch=64,
         learning_rate=2e-3,
-        identities=30_000,
         weight_decay=0.02,
         ema=0.995,
     ),

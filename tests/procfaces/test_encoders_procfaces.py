@@ -43,7 +43,8 @@ def test_shapes_and_norms(suite: EncoderSuite, faces: Tensor) -> None:
     values = suite.reader(images)
     assert values.shape == (3, len(suite.reader.names))
     assert 0 <= values.min() <= values.max() <= 1
-    assert set(suite.prompts) <= set(suite.reader.names)
+    assert set(suite.prompts) <= set(suite.reader.attributes)
+    assert list(suite.reader.attributes.values()) == [(i,) for i in range(len(suite.reader.names))]
     for encoder in (suite.features, suite.gram, suite.identity, suite.clip, suite.reader):
         assert len(encoder.provenance.weights_sha256) == 64
 
