@@ -50,7 +50,7 @@ Target = Annotated[dict[str, Any], Where(" with the key _target_, a dotted path"
 class Scale:
     pairs: Count
     steps: Steps
-    reference: Count
+    reference: Count | None
     dense_steps: Steps
 
 

@@ -13,6 +13,7 @@ from metrics.encoders.base import AttributeReader, ImageTextEncoder, embed
 from metrics.estimates import Bootstrap, Estimate
 
 VERSION = 1
+EVIDENCE = 0.75  # the least AUC of a reader for which an attribute's share is evidence
 Source = Literal["clip", "truth"]  # of the values that determine an origin
 SOURCES: tuple[Source, ...] = get_args(Source)
 
@@ -47,24 +48,41 @@ def clip_scores(clip: ImageTextEncoder, images: Tensor, texts: Iterable[str], pr
     return (embed(clip.image, images, progress, "CLIP").double() @ clip.text(list(texts)).double().T).numpy()
 
 
-def read_attributes(reader: AttributeReader, images: Tensor, progress: Track = silent) -> np.ndarray:
-    """(N, 3, H, W) uint8 -> (N, K) float64 values in [0, 1] of `reader.names`; binary ones are rounded to 0 or 1."""
+def is_evidence(auc: float | None) -> bool:
+    """Whether the share of an attribute is evidence, by the AUC of its reader; None where that is not in question."""
+    return auc is None or auc >= EVIDENCE
+
+
+def true_values(reader: AttributeReader, images: Tensor, known: Tensor | None, progress: Track = silent) -> np.ndarray:
+    """The values in [0, 1] of `reader.names` that count as true, (N, K) float64.
+
+    Args:
+        images: (N, 3, H, W) uint8; they are read only where a value is not known.
+        known: (N, K), NaN where a value is not known; None if none is. Values that are not known are what the reader
+            reads off the images, the binary ones rounded to 0 or 1.
+    """
+    given = None if known is None else known.double().numpy()
+    if given is not None and not np.isnan(given).any():
+        return given
     values = embed(reader, images, progress, "attributes").double().numpy()
-    return np.where(np.array(reader.binary), values > 0.5, values)
+    values = np.where(np.array(reader.binary), values > 0.5, values)
+    return values if given is None else np.where(np.isnan(given), values, given)
 
 
 def origin(result: np.ndarray, content: np.ndarray, original: np.ndarray, threshold: float) -> np.ndarray:
-    """The origin of each value of the result: the nearer of content and original, the rule of (14).
+    """The origin of an attribute of each result: the nearer of content and original, the rule of (14).
 
     Args:
-        result, content, original: (N, K) values of K attributes.
+        result, content, original: (N, C) values that describe the attribute; the distance is the Euclidean one, that
+            of a single value the absolute difference.
         threshold: tau for CLIP scores, a margin for true values.
     Returns:
-        (N, K) of "content", "original", or None where |content - original| < threshold: the pair is left out.
+        (N,) of "content", "original", or None where content and original differ by less than the threshold: the pair
+        is left out.
     """
-    nearer = np.abs(result - content) < np.abs(result - original)
+    nearer = _distance(result, content) < _distance(result, original)
     sources = np.where(nearer, "content", "original").astype(object)
-    sources[np.abs(content - original) < threshold] = None
+    sources[_distance(content, original) < threshold] = None
     return sources
 
 
@@ -87,6 +105,10 @@ def agreements(per_pair: pd.DataFrame) -> list[Agreement]:
             same = both.iloc[:, 0] == both.iloc[:, 1]
             found.append(Agreement(attribute, float(same.mean()) if len(both) else None, len(both)))
     return found
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.square(first - second).sum(axis=1))
 
 
 def _attributes(per_pair: pd.DataFrame, source: Source) -> list[str]:

@@ -4,13 +4,14 @@
 
 RESULTS/x.png is the result for the pair of originals/x.png (whose style is kept) and contents/x.png (whose content is
 injected); files match by name without suffix. Prints the Fréchet and kernel distance between the results and reference
-images (FD, KID), ID (content kept) and Gram (style kept), each with a 95 % bootstrap interval over the pairs, and how
-often each attribute came from the content, by CLIP (equation 14) and as read by an attribute network.
+images (FD, KID), ID (content kept), Gram (style kept) and the color distance to the original, each with a 95 %
+bootstrap interval over the pairs, and how often each attribute came from the content, by CLIP (equation 14) and as read
+by an attribute network.
 """
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import import_module
@@ -30,12 +31,16 @@ from injectfusion.core.images import list_images, load_images
 from injectfusion.core.progress import Progress, Track, silent
 from metrics.encoders.base import EncoderSuite, embed
 from metrics.estimates import Bootstrap
-from metrics.frechet import require
+from metrics.frechet import Statistics, require
 from metrics.gram import GramLoss
-from metrics.origins import SOURCES, Share
+from metrics.origins import EVIDENCE, SOURCES, Share
 from metrics.scoring import DEFAULTS, Score, Settings, prepare, require_equal, score
 
-SUITES = {"procfaces": "procfaces.encoders.suite", "faces": "metrics.encoders.faces.suite"}
+SUITES = {
+    "procfaces": "procfaces.encoders.suite",
+    "photographs": "photographs.encoders.suite",
+    "faces": "metrics.encoders.faces.suite",
+}
 
 
 def score_folder(
@@ -61,12 +66,13 @@ def score_folder(
     Args:
         results, originals, contents: folders of N images (PNG, JPEG or WebP, 8-bit RGB); the three images of a pair
             have the same file name without suffix. All results and originals have one size; N must exceed the number of
-            features (64 for "procfaces", 2048 for "faces"), or the Fréchet distance is undefined.
-        encoders: the networks to measure with: "procfaces" (for images of 64x64 pixels; nothing to download), "faces"
-            (the paper's networks for photographs, of any size, framed as in CelebA-HQ), the dotted path of a function
-            `(device) -> EncoderSuite`, or an `EncoderSuite`.
+            features (64 for "procfaces" and "photographs", 2048 for "faces"), or the Fréchet distance is undefined.
+        encoders: the networks to measure with: "procfaces" (for images of 64x64 pixels; nothing to download),
+            "photographs" (the same, for photographs of faces framed as in CelebA), "faces" (the paper's networks for
+            photographs, of any size, framed as in CelebA-HQ), the dotted path of a function `(device) -> EncoderSuite`,
+            or an `EncoderSuite`.
         reference: folder of the images that FD and KID compare the results with, more of them than features; None means
-            the encoders' own ("procfaces" has 2000 faces, "faces" has none).
+            the encoders' own ("procfaces" has 2000 faces, "photographs" has statistics of CelebA, "faces" has none).
         resize: reduce larger square images to the size that the encoders take (bicubic, antialiased).
         settings: thresholds of the attributes, the Gram loss and the bootstrap.
         device: of the networks: "auto" (a GPU if there is one), "cpu", "cuda", ...; an `EncoderSuite` has its own.
@@ -74,8 +80,8 @@ def score_folder(
         progress: shows the progress of each loop over images, e.g. `Progress().track`.
     Returns:
         `estimates` and `metrics` by name: "fd" and "kid" (squared distances, lower is better), "id" (mean cosine in
-        [-1, 1], higher is better) and "gram" (lower is better); `shares` and `agreements` in [0, 1]; `per_pair`, a
-        table of all pairs. Every estimate has a 95 % interval over the pairs.
+        [-1, 1], higher is better), "gram" and "color" (lower is better); `shares` and `agreements` in [0, 1];
+        `per_pair`, a table of all pairs. Every estimate has a 95 % interval over the pairs.
     Raises:
         UserError: a folder is missing or has no images; an image is missing for a pair, cannot be read or has another
             size; too few images; encoders, reference, device or Gram layers that do not exist.
@@ -87,8 +93,12 @@ def score_folder(
     device = resolve_device(device)
     suite = encoders if isinstance(encoders, EncoderSuite) else _suite(encoders, device, assets)
     load = partial(_load, size=suite.image_size, resize=resize, progress=progress)
+    compare: Callable[[], Tensor | Statistics]
     if given is not None:
         compare, name = partial(load, given), given[0].parent.name
+    elif suite.statistics is not None:
+        statistics = suite.statistics()
+        compare, name = lambda: statistics, statistics.name
     elif suite.reference is not None:
         compare, name = partial(suite.reference, progress), f"{suite.name} reference split"
     else:
@@ -100,12 +110,13 @@ def score_folder(
 
     images = {name: load(listed) for name, listed in paths.items()}
     require_equal(images["results"], images["originals"])
-    reference_images = compare()
-    require(len(reference_images), suite.features.dimension, "reference images")
-    reference_features = embed(suite.features, reference_images, progress, "reference")
-    reference_name = f"{name} ({len(reference_features)} images)"
-    names = [path.stem for path in paths["results"]]
-    pairs = (images["originals"], images["contents"], reference_features)
+    reference_data = compare()
+    if isinstance(reference_data, Tensor):
+        require(len(reference_data), suite.features.dimension, "reference images")
+        reference_data = embed(suite.features, reference_data, progress, "reference")
+    n = len(reference_data) if isinstance(reference_data, Tensor) else reference_data.images
+    reference_name, names = f"{name} ({n} images)", [path.stem for path in paths["results"]]
+    pairs = (images["originals"], images["contents"], reference_data)
     targets = prepare(*pairs, suite, reference_name=reference_name, names=names, progress=progress)
     computed_with = {
         "encoders": suite.name,
@@ -149,8 +160,11 @@ def _parser() -> argparse.ArgumentParser:
     add("results", type=Path, metavar="RESULTS", help="folder of results, PNG, JPEG or WebP")
     add("--originals", type=Path, required=True, metavar="DIR", help="folder of originals (style)")
     add("--contents", type=Path, required=True, metavar="DIR", help="folder of contents")
-    add("--reference", type=Path, metavar="DIR", help="images for the distances (default: the encoders' own reference)")
-    suites = "procfaces, faces (for photographs) or the dotted path of your own function (device) -> EncoderSuite"
+    add("--reference", type=Path, metavar="DIR", help="images for FD and KID (default: the encoders' own reference)")
+    suites = (
+        "procfaces, photographs (64 px), faces (the paper's networks for photographs) or the dotted path of your own "
+        "function (device) -> EncoderSuite"
+    )
     add("--encoders", default="procfaces", metavar="NAME", help=f"networks to measure with: {suites} {default}")
     add("--assets", type=Path, default="assets", metavar="DIR", help=f"folder of --encoders faces {default}")
     add("--resize", action="store_true", help="reduce larger images to the size that the encoders take (bicubic)")
@@ -212,14 +226,20 @@ def _print(console: Console, found: Score) -> None:
         numbers.add_row(m.label, f"{e.value:.4g}", interval, str(e.n), m.direction, str(m.version))
     console.print(numbers)
 
-    shares = table("attribute", *map(right, ("CLIP (14), 95 %", "n", "read, 95 %", "n", "agreement")))
+    computed = found.attributes_computed_with
+    auc = computed.get("truth", {}).get("auc", {})
+    headings = ("CLIP (14), 95 %", "n", "read, 95 %", "n", "agreement", *(["AUC"] if auc else []))
+    shares = table("attribute", *map(right, headings))
     shares.title = "from content, share of the pairs that differ"
+    shares.title += f"; as read, no evidence where the AUC of the reader is below {EVIDENCE}" if auc else ""
     cells = {(share.attribute, share.source): _cells(share) for share in found.shares}
     agreed = {a.attribute: f"{a.value:.2f}" for a in found.agreements if a.value is not None}
     for attribute in dict.fromkeys(share.attribute for share in found.shares):
         clip, read = (cells.get((attribute, source), ("", "")) for source in SOURCES)
-        shares.add_row(attribute, *clip, *read, agreed.get(attribute, ""))
-    console.print(shares)
+        quality = [f"{auc[attribute]:.2f}" if attribute in auc else ""] if auc else []
+        shares.add_row(attribute, *clip, *read, agreed.get(attribute, ""), *quality)
+    if found.shares:
+        console.print(shares)
 
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     for side, names in found.faceless.items():
@@ -228,11 +248,11 @@ def _print(console: Console, found: Score) -> None:
     for key in ("encoders", "reference", "resize"):
         say(f"{key}: {found.computed_with[key]}")
     used = {m.label: m.computed_with for m in found.metrics.values()}
-    attributes = found.attributes_computed_with
-    used |= {label: attributes[key] for label, key in (("CLIP", "clip"), ("read", "truth")) if key in attributes}
+    used |= {label: computed[key] for label, key in (("CLIP", "clip"), ("read", "truth")) if key in computed}
     for label, values in used.items():
-        encoder = values["encoder"]
-        line = f"{label}: {encoder['name']} v{encoder['version']}, sha256 {encoder['weights_sha256'][:12]}"
+        line = f"{label}: {values.get('formula', '')}"
+        if encoder := values.get("encoder"):
+            line = f"{label}: {encoder['name']} v{encoder['version']}, sha256 {encoder['weights_sha256'][:12]}"
         chosen = [f", {key} {values[key]}" for key in ("layers", "scale", "tau", "margin") if key in values]
         say(line + "".join(chosen))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from injectfusion.core.errors import UserError
 from injectfusion.core.progress import Track, silent
-from metrics import frechet, gram, identity, origins
+from metrics import color, frechet, gram, identity, origins
 from metrics.encoders.base import EncoderSuite, FaceFinder, embed
 from metrics.estimates import Bootstrap, Estimate, Metric, require_at_least
 from metrics.gram import GramLoss
@@ -60,20 +60,20 @@ class Targets:
         names: of the pairs.
         originals: (N, 3, H, W) uint8.
         identity: (N, D) identity embeddings of the contents.
-        clip: CLIP scores.
+        clip: CLIP scores; None without CLIP.
         truth: attribute values; None without a reader.
-        truth_known: whether they were given, rather than predicted from the images.
-        reference: features for the Fréchet and kernel distances, of the images that `reference_name` names.
+        truth_from: where they come from; see `truth_source`.
+        reference: for the Fréchet and kernel distances, of the images that `reference_name` names.
         faceless: names of the pairs in whose content the identity encoder found no face.
     """
 
     names: tuple[str, ...]
     originals: Tensor
     identity: Tensor
-    clip: Sides
+    clip: Sides | None
     truth: Sides | None
-    truth_known: bool
-    reference: frechet.Reference
+    truth_from: str
+    reference: frechet.Distances
     reference_name: str
     faceless: tuple[str, ...] = ()
 
@@ -83,9 +83,9 @@ class Score:
     """All numbers of one row.
 
     Attributes:
-        per_pair: indexed by pair name: identity, gram, and "clip/NAME", "truth/NAME" for each attribute: "content",
-            "original" or missing (left out).
-        metrics: the definitions of "fd", "kid", "id" and "gram".
+        per_pair: indexed by pair name: identity, gram, color, and "clip/NAME", "truth/NAME" for each attribute:
+            "content", "original" or missing (left out).
+        metrics: the definitions of "fd", "kid", "id", "gram" and "color".
         estimates: their values, by the same names.
         shares, agreements: of each attribute; see `Share` and `Agreement`.
         attributes_computed_with: provenance and settings of the attributes, by source, as JSON values (hence `Any`).
@@ -141,13 +141,43 @@ def declare(encoders: EncoderSuite, settings: Settings, reference_name: str) -> 
         "kid": Metric("kid", encoders.kernel_label, frechet.VERSION, "lower", features),
         "id": Metric("id", "ID", identity.VERSION, "higher", identities),
         "gram": Metric("gram", "Gram", gram.VERSION, "lower", style),
+        "color": Metric("color", "Color", color.VERSION, "lower", color.SETTINGS),
     }
+
+
+def declare_attributes(encoders: EncoderSuite, settings: Settings, truth_from: str) -> dict[str, Any]:
+    """What the origins of attributes are computed with, by source, as JSON values, before anything is computed.
+
+    Args:
+        truth_from: where the true values come from; see `truth_source`.
+    """
+    sources: dict[str, Any] = {"version": origins.VERSION}
+    if encoders.clip is not None:
+        provenance, prompts = asdict(encoders.clip.provenance), dict(encoders.prompts)
+        sources["clip"] = {"encoder": provenance, "prompts": prompts, "tau": settings.tau}
+    if (reader := encoders.reader) is not None:
+        sources["truth"] = {
+            "encoder": asdict(reader.provenance),
+            "originals and contents": truth_from,
+            "columns": {name: [reader.names[i] for i in columns] for name, columns in reader.attributes.items()},
+            "auc": dict(reader.auc),
+            "margin": settings.margin,
+        }
+    return sources
+
+
+def truth_source(known: tuple[Tensor, Tensor] | None) -> str:
+    """Where true values come from, in words, for known values with NaN where one is not known."""
+    missing = None if known is None else torch.cat(known).isnan()
+    if missing is None or missing.all():
+        return "read off the images"
+    return "known, and read off the images where missing" if missing.any() else "known"
 
 
 def prepare(
     originals: Tensor,
     contents: Tensor,
-    reference_features: Tensor,
+    reference: Tensor | frechet.Statistics,
     encoders: EncoderSuite,
     *,
     reference_name: str,
@@ -159,42 +189,45 @@ def prepare(
 
     Args:
         originals, contents: (N, 3, H, W) uint8; pair i is originals[i] with contents[i].
-        reference_features: (M, D), e.g. `embed(encoders.features, images)`.
+        reference: features of the reference images, (M, D), e.g. `embed(encoders.features, images)`, or the statistics
+            of such features.
         reference_name: recorded with the distances.
         names: of the pairs; None means 0, 1, ...
-        truth: known values of `encoders.reader.names`, (N, K) in [0, 1], of originals and of contents; None means to
-            predict them from the images.
+        truth: known values of `encoders.reader.names`, (N, K) in [0, 1], of originals and of contents; NaN, or None for
+            all, means to read them off the images.
     Raises:
         UserError: images of another type or size than the encoders take; unequal numbers of originals, contents, names
-            or true values; reference features of other encoders; too few pairs or reference images for the Fréchet
-            distance. Raised before anything is embedded.
+            or true values; a reference of other encoders; too few pairs or reference images for the Fréchet distance.
+            Raised before anything is embedded.
     """
     _require_images("originals", originals, encoders)
     _require_images("contents", contents, encoders)
     for what, given in (("contents", contents), ("names", names), *(("true values", side) for side in truth or ())):
         if given is not None and len(given) != len(originals):
             raise UserError(f"{len(originals)} originals and {len(given)} {what}: give one for each pair")
-    if reference_features.shape[1:] != (encoders.features.dimension,):
-        found, dimension = tuple(reference_features.shape), encoders.features.dimension
-        raise UserError(f"reference features are {found}, the encoders {encoders.name} give (M, {dimension})")
-    frechet.require(len(originals), encoders.features.dimension, "pairs")
-    frechet.require(len(reference_features), encoders.features.dimension, "reference images")
-    sides = (originals, contents)
-    values: Sides | None = None
-    if encoders.reader is not None and truth is not None:
-        values = Sides(*(side.double().numpy() for side in truth))
-    elif encoders.reader is not None:
-        values = Sides(*(origins.read_attributes(encoders.reader, images, progress) for images in sides))
+    dimension = encoders.features.dimension
+    shape = reference.shape if isinstance(reference, Tensor) else (reference.images, reference.dimension)
+    if shape[1:] != (dimension,):
+        found = f"reference features are {tuple(shape)}"
+        raise UserError(f"{found}, the encoders {encoders.name} give (M, {dimension})")
+    frechet.require(len(originals), dimension, "pairs")
+    frechet.require(shape[0], dimension, "reference images")
     names = tuple(map(str, range(len(originals))) if names is None else names)
-    texts = list(encoders.prompts.values())
+    sides, reader, clip, texts = (originals, contents), encoders.reader, encoders.clip, list(encoders.prompts.values())
+    values = scores = None
+    if reader is not None:
+        known = zip(sides, truth or (None, None), strict=True)
+        values = Sides(*(origins.true_values(reader, images, true, progress) for images, true in known))
+    if clip is not None:
+        scores = Sides(*(origins.clip_scores(clip, images, texts, progress) for images in sides))
     return Targets(
         names=names,
         originals=originals,
         identity=embed(encoders.identity, contents, progress, "identity"),
-        clip=Sides(*(origins.clip_scores(encoders.clip, images, texts, progress) for images in sides)),
+        clip=scores,
         truth=values,
-        truth_known=truth is not None,
-        reference=frechet.Reference(reference_features),
+        truth_from=truth_source(truth),
+        reference=frechet.Reference(reference) if isinstance(reference, Tensor) else reference,
         reference_name=reference_name,
         faceless=_faceless(encoders, contents, names),
     )
@@ -219,11 +252,14 @@ def score(
     per_pair = pd.DataFrame(index=pd.Index(targets.names, name="pair"))
     per_pair["identity"] = identity.identity_similarity(targets.identity, identities).numpy()
     per_pair["gram"] = settings.gram(encoders.gram, targets.originals, results, progress).numpy()
-    clip = origins.clip_scores(encoders.clip, results, encoders.prompts.values(), progress)
-    _add_origins(per_pair, "clip", tuple(encoders.prompts), clip, targets.clip, settings.tau)
+    per_pair["color"] = color.color_distance(targets.originals, results, progress).numpy()
+    if encoders.clip is not None and targets.clip is not None:
+        clip = origins.clip_scores(encoders.clip, results, encoders.prompts.values(), progress)
+        columns = {name: (i,) for i, name in enumerate(encoders.prompts)}
+        _add_origins(per_pair, "clip", columns, clip, targets.clip, settings.tau)
     if encoders.reader is not None and targets.truth is not None:
         values = embed(encoders.reader, results, progress, "attributes").double().numpy()
-        _add_origins(per_pair, "truth", encoders.reader.names, values, targets.truth, settings.margin)
+        _add_origins(per_pair, "truth", encoders.reader.attributes, values, targets.truth, settings.margin)
 
     bootstrap, n, reference = settings.bootstrap, len(results), targets.reference
     return Score(
@@ -234,10 +270,11 @@ def score(
             "kid": bootstrap.statistic(partial(reference.kernel, features), n, metrics["kid"].label),
             "id": bootstrap.mean(per_pair["identity"].to_numpy(), metrics["id"].label),
             "gram": bootstrap.mean(per_pair["gram"].to_numpy(), metrics["gram"].label),
+            "color": bootstrap.mean(per_pair["color"].to_numpy(), metrics["color"].label),
         },
         shares=origins.shares(per_pair, bootstrap),
         agreements=origins.agreements(per_pair),
-        attributes_computed_with=_attributes_computed_with(encoders, settings, targets),
+        attributes_computed_with=declare_attributes(encoders, settings, targets.truth_from),
         features=features,
         faceless={"contents": targets.faceless, "results": _faceless(encoders, results, targets.names)},
     )
@@ -266,17 +303,15 @@ def _faceless(encoders: EncoderSuite, images: Tensor, names: Sequence[str]) -> t
 
 
 def _add_origins(
-    per_pair: pd.DataFrame, source: Source, names: Sequence[str], result: np.ndarray, sides: Sides, threshold: float
+    per_pair: pd.DataFrame,
+    source: Source,
+    attributes: Mapping[str, tuple[int, ...]],
+    result: np.ndarray,
+    sides: Sides,
+    threshold: float,
 ) -> None:
-    found = origins.origin(result, sides.content, sides.original, threshold)
-    for i, name in enumerate(names):
-        per_pair[f"{source}/{name}"] = pd.array(found[:, i], dtype="str")
-
-
-def _attributes_computed_with(encoders: EncoderSuite, settings: Settings, targets: Targets) -> dict[str, Any]:
-    clip = {"encoder": asdict(encoders.clip.provenance), "prompts": dict(encoders.prompts), "tau": settings.tau}
-    sources: dict[str, Any] = {"version": origins.VERSION, "clip": clip}
-    if encoders.reader is not None:
-        encoder, sides = asdict(encoders.reader.provenance), "known" if targets.truth_known else "read off the images"
-        sources["truth"] = {"encoder": encoder, "originals and contents": sides, "margin": settings.margin}
-    return sources
+    """Add a column for each attribute, which some columns of the values (N, K) of results and sides describe."""
+    for name, columns in attributes.items():
+        which = list(columns)
+        found = origins.origin(result[:, which], sides.content[:, which], sides.original[:, which], threshold)
+        per_pair[f"{source}/{name}"] = pd.array(found, dtype="str")

@@ -19,6 +19,7 @@ METRICS = {
     "kid": Metric("kid", "KID", 1, "lower", {}),
     "id": Metric("id", "ID", 1, "higher", {}),
     "gram": Metric("gram", "Gram", 1, "lower", {}),
+    "color": Metric("color", "Color", 1, "lower", {}),
 }
 ATTRIBUTES = tuple(published("table1")["content"])
 MADE_BY = {"commit": "abc", "dirty": False, "packages": {"torch": "2"}, "device": "cpu", "python": "3.11"}
@@ -37,6 +38,7 @@ def make_cell(
     per_pair: pd.DataFrame | None = None,
     images: torch.Tensor | None = None,
     traces: pd.DataFrame | None = None,
+    auc: Mapping[str, float] | None = None,
 ) -> Cell:
     """A finished cell of n pairs; a floor, `contents`, if its label says so.
 
@@ -45,12 +47,14 @@ def make_cell(
         pairs: hash of the pairs.
         per_pair: half of all attributes from the content if not given.
         images: (n, 3, H, W) results; also kept as the pairs' own pictures where these have none.
+        auc: of the attribute reader.
     """
     generated = label != "contents"
     specification = {
         "results": "generated" if generated else label,
         "pairs": {"n": n, "sha256": pairs or f"{seed:010d}"},
         "bootstrap": {"resamples": 200, "seed": 0},
+        "attributes": {"truth": {"auc": dict(auc or {})}},
     }
     cell = store.cell(label, specification | ({"method": {"blend": "slerp", **(method or {})}} if generated else {}))
     if generated:
@@ -73,7 +77,7 @@ def origins(n: int, share: float) -> pd.DataFrame:
     origin = pd.array(np.where(np.arange(n) < share * n, "content", "original"), "str")
     columns = {f"{source}/{name}": origin for source in ("clip", "truth") for name in ATTRIBUTES}
     index = pd.Index([f"{i:05d}" for i in range(n)], name="pair")
-    return pd.DataFrame({"identity": 0.5, "gram": 0.01, **columns}, index=index)
+    return pd.DataFrame({"identity": 0.5, "gram": 0.01, "color": 3.0, **columns}, index=index)
 
 
 def make_row(store: Store, name: str, *arguments: Any, **options: Any) -> Row:

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.utils import instantiate
 from torch import Tensor
@@ -27,14 +28,14 @@ from injectfusion.method import Method
 from injectfusion.own_blend import OwnBlend
 from injectfusion.sampling import pair_generator
 from injectfusion.schedule import ContentSource
-from metrics import frechet, origins
+from metrics import frechet
 from metrics.encoders.base import BATCH, EncoderSuite, batches
 from metrics.estimates import Bootstrap
 from metrics.gram import GramLoss
-from metrics.scoring import Score, Targets, declare, prepare, score
+from metrics.scoring import Score, Targets, declare, declare_attributes, prepare, score, truth_source
 from metrics.scoring import Settings as Scoring
 
-_CELL_VERSION = 3  # raised whenever the same specification would give other numbers
+_CELL_VERSION = 4  # raised whenever the same specification would give other numbers
 # Settings that determine which cells exist and where their tables go, but nothing that cells share.
 _NOT_SHARED = ("experiment", "method", "results", "tracker", "seeds", "device")
 
@@ -60,8 +61,8 @@ class Workspace:
         settings: the composed configuration, resolved.
         device: a torch device that exists.
     Raises:
-        UserError: fewer pairs or reference images than the metrics need; images of another size than the encoders take;
-            the errors of domain and encoders.
+        UserError: fewer pairs or reference images than the metrics need; no reference images, and encoders without
+            statistics of their own; images of another size than the encoders take; the errors of domain and encoders.
     """
 
     def __init__(self, settings: Settings, device: str) -> None:
@@ -83,13 +84,18 @@ class Workspace:
             )
         dimension = self.encoders.features.dimension
         frechet.require(self._scale["pairs"], dimension, "pairs (scale.pairs)")
-        frechet.require(self._scale["reference"], dimension, "reference images (scale.reference)")
+        self._statistics = _own_statistics(self.encoders) if self._scale["reference"] is None else None
         self._ids = self.domain.pairs(self._scale["pairs"])
-        n = self._scale["reference"]
-        self._reference_name = f"{domain.name} v{domain.version}, {n} images"
-        self.domain.reference(n, BATCH)  # refuses if there are fewer; nothing is read
-        if content := domain.reference_sha256(n):
-            self._reference_name += f", sha256 {content[:12]}"
+        if self._statistics is not None:
+            reference = f"{self._statistics.name}, {self._statistics.images} images"
+            content: str | None = self._statistics.sha256
+        else:
+            n = self._scale["reference"]
+            frechet.require(n, dimension, "reference images (scale.reference)")
+            reference = f"{domain.name} v{domain.version}, {n} images"
+            self.domain.reference(n, BATCH)  # refuses if there are fewer; nothing is read
+            content = domain.reference_sha256(n)
+        self._reference_name = reference + (f", sha256 {content[:12]}" if content else "")
 
     @torch.inference_mode()
     def check(self, methods: Iterable[Method]) -> None:
@@ -140,13 +146,8 @@ class Workspace:
                 name: [metric.version, dict(metric.computed_with)]
                 for name, metric in declare(self.encoders, self.scoring, self._reference_name).items()
             },
-            "attributes": {
-                "version": origins.VERSION,
-                "clip": self.encoders.clip.provenance.weights_sha256,
-                "prompts": dict(self.encoders.prompts),
-                "tau": self.scoring.tau,
-                "margin": self.scoring.margin,
-            },
+            "attributes": declare_attributes(self.encoders, self.scoring, truth_source(self._truth)),
+            "truth": None if self._truth is None else digest(*self._truth),
             "bootstrap": {"resamples": self.scoring.bootstrap.resamples, "seed": self.scoring.bootstrap.seed},
         }
         if row.method is None:
@@ -185,11 +186,11 @@ class Workspace:
             self._targets = prepare(
                 self.pairs.originals,
                 self.pairs.contents,
-                self._reference_features(progress),
+                self._statistics or self._reference_features(progress),
                 self.encoders,
                 reference_name=self._reference_name,
                 names=[f"{i:05d}" for i in range(len(self.pairs))],
-                truth=self._truth(),
+                truth=self._truth,
                 progress=progress,
             )
         return self._targets
@@ -214,16 +215,25 @@ class Workspace:
     def _pairs_sha256(self) -> str:
         return digest(self.pairs.images, self.pairs.content_indices, self.pairs.original_indices)
 
+    @cached_property
     def _truth(self) -> tuple[Tensor, Tensor] | None:
-        """True attribute values of originals and contents; None where they are not known."""
-        originals, contents = (self.domain.truth([pair[side] for pair in self._ids]) for side in (1, 0))
-        if originals is None or contents is None:
+        """True values of the reader's columns, of originals and contents, NaN where one is not known; None if none is.
+
+        (N, K) float64 each.
+        """
+        frames = [self.domain.truth([pair[side] for pair in self._ids]) for side in (1, 0)]
+        if (reader := self.encoders.reader) is None or any(frame is None for frame in frames):
             return None
-        return torch.tensor(originals.to_numpy()), torch.tensor(contents.to_numpy())
+        columns = list(reader.names)
+        originals, contents = (
+            torch.tensor(frame.reindex(columns=columns).to_numpy(np.float64)) for frame in frames if frame is not None
+        )
+        return originals, contents
 
     def _read_images(self) -> None:
-        """Read the pairs and, where their features are not in the store, the reference images once."""
-        if "pairs" not in vars(self) and read_tensors(self._reference_path, ("features",)) is None:
+        """Read the pairs and, where their features are needed and not in the store, the reference images once."""
+        kept = self._statistics is not None or read_tensors(self._reference_path, ("features",)) is not None
+        if "pairs" not in vars(self) and not kept:
             self.domain.check_reference(self._scale["reference"], silent)
         self.pairs  # noqa: B018 (kept)
 
@@ -242,6 +252,16 @@ class Workspace:
                 entry = {"features": torch.cat([self.encoders.features(batch) for _, batch in images])}
                 write_tensors(path, entry)
         return entry["features"]
+
+
+def _own_statistics(encoders: EncoderSuite) -> frechet.Statistics:
+    """The statistics that come with the encoders. UserError: there are none."""
+    if encoders.statistics is None:
+        raise UserError(
+            f"scale.reference is null, and the encoders {encoders.name} have no statistics of reference images of "
+            "their own: give the number of reference images, as in scale.reference=2000"
+        )
+    return encoders.statistics()
 
 
 def _scoring(node: dict[str, Any]) -> Scoring:

@@ -56,6 +56,7 @@ class ResultView:
 
     id: str
     gram: str
+    color: str
     origins: list[list[str]]
 
 
@@ -159,8 +160,8 @@ def _view(cells: Mapping[str, Cell], total: int, pictures: Sequence[list[int]]) 
 def _result(scores: pd.Series[Any], attributes: Sequence[str], sources: Sequence[str]) -> ResultView:
     def origin(column: str) -> str:
         if column not in scores:
-            return ""  # CLIP covers fewer attributes than the truth
+            return ""  # CLIP and the truth do not cover the same attributes
         return "left out" if pd.isna(scores[column]) else str(scores[column])
 
     origins = [[origin(f"{source}/{name}") for source in sources] for name in attributes]
-    return ResultView(f"{scores['identity']:.3f}", f"{scores['gram']:.4g}", origins)
+    return ResultView(f"{scores['identity']:.3f}", f"{scores['gram']:.4g}", f"{scores['color']:.3g}", origins)

@@ -51,7 +51,7 @@ SIDES: tuple[Side, ...] = get_args(Side)
 Results = Literal["generated", "contents", "originals"]  # what a cell scores: a method's results, or a floor
 PICTURES = 64  # the first pairs: their own images are kept, and their results shown in grids and the report
 
-_SCORES = {"identity", "gram"}  # columns of per_pair.parquet; the others depend on the encoders
+_SCORES = {"identity", "gram", "color"}  # columns of per_pair.parquet; the others depend on the encoders
 _PROVENANCE = {"commit", "dirty", "packages", "python", "device", "seed"}  # keys that tables and outlets read
 
 Specification = dict[str, Any]  # JSON values: everything that determines a cell's numbers
@@ -137,6 +137,11 @@ class Cell:
     def pairs_sha256(self) -> str:
         """Hash of the images of its pairs."""
         return str(self.specification["pairs"]["sha256"])
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What the origins of attributes were computed with, as `metrics.scoring.declare_attributes` returns it."""
+        return dict(self.specification.get("attributes", {}))
 
     @property
     def bootstrap(self) -> Bootstrap:

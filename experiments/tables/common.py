@@ -7,7 +7,7 @@ import pandas as pd
 
 from experiments.tables.record import Entry, Number, Table
 from experiments.tables.rows import Row, heading
-from metrics.origins import Share
+from metrics.origins import EVIDENCE, Share
 
 _PAPER_LABEL = {"fd": "FID", "id": "ID", "gram": "Gram"}
 
@@ -49,25 +49,38 @@ def numbers(rows: Sequence[Row], paper: Published) -> pd.DataFrame:
 def shares_table(rows: Sequence[Row], users: Mapping[str, float]) -> Table:
     """How often each attribute comes from the content, in per cent: a line for each generated row.
 
-    By the truth where the domain knows it, and for the last row by CLIP (14) as well; by CLIP alone elsewhere. Only
-    pairs that differ in an attribute count for it; the lines n give their number.
+    By the truth where there is an attribute reader, and for the last row by CLIP (14) as well; by CLIP alone elsewhere.
+    Only pairs that differ in an attribute count for it; the lines n give their number. A line gives the AUC of the
+    reader, if it is in question.
 
     Args:
         users: the answers of the paper's users, in per cent, by attribute.
     """
 
     def line(name: str, shares: Mapping[str, Share]) -> dict[str, Entry]:
-        estimates = {attribute: shares[attribute].estimate for attribute in users}
+        estimates = {attribute: shares[attribute].estimate for attribute in users if attribute in shares}
         return {"row": name, **{name: Number.whole(e.value if e else None, 100) for name, e in estimates.items()}}
 
     def counts(name: str, shares: Mapping[str, Share]) -> dict[str, Entry]:
-        return {"row": name, **{attribute: Number.whole(shares[attribute].n) for attribute in users}}
+        return {
+            "row": name,
+            **{attribute: Number.whole(shares[attribute].n) for attribute in users if attribute in shares},
+        }
 
     last = rows[-1]
     clip, truth = last.shares["clip"], last.shares["truth"]
     lines = [line(row.name, row.shares["truth" if truth else "clip"]) for row in rows]
     lines.append(counts("n", truth or clip))
-    if truth:
+    if last.auc:
+        auc = {name: Number(last.auc[name], form=".2f") for name in users if name in last.auc}
+        lines.append({"row": "AUC of the reader", **auc})
+    if truth and clip:
         lines += [line(f"{last.name}, by CLIP", clip), counts("n, by CLIP", clip)]
     lines.append({"row": "paper's users", **{name: Number.whole(share) for name, share in users.items()}})
-    return Table.of("How often an attribute comes from the content, % of the pairs that differ in it", lines)
+    heading = "How often an attribute comes from the content, % of the pairs that differ in it"
+    return Table.of(heading + no_evidence(last), lines)
+
+
+def no_evidence(row: Row) -> str:
+    """What a heading adds where the quality of the attribute reader is in question."""
+    return f"; no evidence where the AUC of the reader is below {EVIDENCE}" if row.auc else ""

@@ -27,6 +27,7 @@ from injectfusion.core.files import LONGEST_NAME, file_name, write_text
 _UNNAMED = ("device", "batch_size", "outputs", "results", "assets", "tracker", "hydra")
 _NAMED = ("hydra.mode", "hydra.sweeper")  # they decide which rows there are
 _STEM, _FIGURE = LONGEST_NAME - 50, LONGEST_NAME - 4  # bytes of names, without `-artifacts.svg` and `.svg`
+_SHARES = (("truth", "truth"), ("clip", "CLIP"))
 GRID_PAIRS = 4
 GRID_COLUMNS = 16  # of a line; rows of the same pairs stay together
 
@@ -194,5 +195,7 @@ def _provenance(rows: Sequence[Row]) -> list[str]:
                     where = f"{len(names)} {side}, cropped at a fixed place"
                     missed.append(f"{row.name}: no face found in {where}: {names}")
     computed = [f"{m.label} v{m.version}: `{json.dumps(m.computed_with)}`" for m in rows[0].metrics.values()]
+    attributes = rows[0].cells[0].attributes
+    computed += [f"shares by {name}: `{json.dumps(attributes[key])}`" for key, name in _SHARES if key in attributes]
     intervals = "Intervals: 95 % bootstrap over pairs; differences are paired."
     return [*(f"{text}: {', '.join(names)}" for text, names in made.items()), *missed, *computed, intervals]

@@ -108,7 +108,7 @@ class Record:
     Attributes:
         stem: name of its files, without suffix.
         command: makes it again.
-        scale: pairs, steps and reference images.
+        scale: pairs, steps and reference images; None for the statistics that come with the encoders.
         axes: the swept keys.
         tables: the main table first; all but that of the verdicts.
         grid: file name of the grid of pictures.
@@ -120,7 +120,7 @@ class Record:
     stem: str
     command: str
     profile: str
-    scale: Mapping[str, int]
+    scale: Mapping[str, int | None]
     axes: tuple[str, ...]
     rows: tuple[RecordedRow, ...]
     tables: tuple[Table, ...]

@@ -80,6 +80,11 @@ class Row:
         found = shares(self.per_pair, self.bootstrap)
         return {source: {share.attribute: share for share in found if share.source == source} for source in SOURCES}
 
+    @property
+    def auc(self) -> Mapping[str, float]:
+        """The AUC of the reader by attribute; empty where its quality is not in question."""
+        return dict(self.cells[0].attributes.get("truth", {}).get("auc", {}))
+
     @cached_property
     def traces(self) -> pd.DataFrame:
         """All pairs' traces in the order of generation; pairs are numbered across seeds. UserError: none."""

@@ -10,7 +10,7 @@ from experiments.tables.rows import Row
 from injectfusion.core.errors import UserError, unknown
 from metrics.estimates import Curve, Direction, Estimate
 
-METRICS = ("fd", "kid", "id", "gram")  # as `metrics.scoring.declare` names them
+METRICS = ("fd", "kid", "id", "gram", "color")  # as `metrics.scoring.declare` names them
 TRENDS = ("rises", "falls", "best inside")
 _NOT_COMPARABLE = ("scale.pairs", "seeds", "scoring.resamples")  # rows that differ in these have no paired difference
 

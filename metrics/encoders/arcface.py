@@ -26,6 +26,7 @@ _ZIP = "download buffalo_l.zip from its releases, and unpack w600k_r50.onnx here
 DATA = ".data"  # added to the name of an ONNX file: the file of its weights, as torch exports them
 _LANDMARKS = f"MTCNN's five landmarks onto ArcFace's template; {REFERENCE_CROP} where no face is found"
 ALIGNMENTS = {"mtcnn": ("bilinear", _LANDMARKS), "none": ("bilinear, antialiased", "none")}  # resize and crop of each
+_FIXED = "bilinear", "five landmarks at the same place in every image onto ArcFace's template"
 
 
 def load_ir_se50(path: Path) -> nn.Module:
@@ -96,14 +97,16 @@ class OnnxArcFace(AssetEncoder):
 
     With `alignment="mtcnn"` each face is found by MTCNN and rotated, scaled and shifted onto the template that ArcFace
     networks are trained on. An image in which no face is found is not dropped: it is cropped as for `IrSe50`, which
-    suits images framed as in CelebA-HQ; a warning counts such images, and `missed` lists them. With "none" the whole
-    image is resized to 112 pixels, for faces that are already aligned.
+    suits images framed as in CelebA-HQ; a warning counts such images, and `missed` lists them. For faces that are all
+    in one frame, their landmarks are given instead. With "none" the whole image is resized to 112 pixels, for faces
+    that are already on the template.
 
     Images go through the network one at a time: many ONNX files accept no other batch size.
 
     Args:
-        file: in the assets folder; its weights may be in FILE.data next to it.
-        alignment: "mtcnn" or "none".
+        file: in the assets folder, or its asset; its weights may be in FILE.data next to it.
+        alignment: "mtcnn", "none", or the landmarks of every image: (5,) complex in the order of `TEMPLATE`, as
+            fractions of the image, from 0 at its upper left corner to 1 + 1i at its lower right one.
         mean, std: the network's input is (x - mean) / std with x in [0, 255], for red, green and blue.
     Raises:
         UserError: the errors of `AssetEncoder`; an unknown alignment; a std that is not above 0.
@@ -115,23 +118,25 @@ class OnnxArcFace(AssetEncoder):
         self,
         folder: str | Path,
         device: str = "cpu",
-        file: str = ONNX_ASSET.file,
-        alignment: str = "mtcnn",
+        file: str | Asset = ONNX_ASSET.file,
+        alignment: str | np.ndarray = "mtcnn",
         mean: Sequence[float] = (127.5,) * 3,
         std: Sequence[float] = (127.5,) * 3,
     ) -> None:
-        if alignment not in ALIGNMENTS:
-            raise UserError(unknown("alignment", alignment, list(ALIGNMENTS)))
+        self._landmarks: np.ndarray | None
+        named, self._landmarks = (alignment, None) if isinstance(alignment, str) else (None, alignment)
+        if named is not None and named not in ALIGNMENTS:
+            raise UserError(unknown("alignment", named, list(ALIGNMENTS)))
         if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
             raise UserError(f"mean {list(mean)} and std {list(std)} must be three numbers each, std above 0")
-        self.asset = onnx_asset(file)
-        self.version = Path(file).stem
-        self.resize, self.crop = ALIGNMENTS[alignment]
+        self.asset = onnx_asset(file) if isinstance(file, str) else file
+        self.version = Path(self.asset.file).stem
+        self.resize, self.crop = _FIXED if named is None else ALIGNMENTS[named]
         self.input_range = f"(x - {list(mean)}) / {list(std)}"
         super().__init__(folder, device)
         if self._data.exists():
             verified(onnx_asset(self._data.name), self._data.parent)
-        self.detector = FaceDetector(device) if alignment == "mtcnn" else None
+        self.detector = FaceDetector(device) if named == "mtcnn" else None
         self._mean, self._std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
 
     @cached_property
@@ -150,6 +155,9 @@ class OnnxArcFace(AssetEncoder):
 
     def _face(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8 -> (3, 112, 112) float32 in [0, 255]."""
+        if self._landmarks is not None:
+            height, width = image.shape[-2:]
+            return aligned(image, self._landmarks.real * width + 1j * self._landmarks.imag * height - (0.5 + 0.5j))
         if self.detector is None:
             return resized(image[None], SIDE)[0]
         landmarks = self.detector(image)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from injectfusion.core.progress import Track, silent
+from metrics.frechet import Statistics
 
 BATCH = 64  # images at a time
 
@@ -37,7 +38,9 @@ class Encoder(Protocol):
     """(B, 3, H, W) uint8 -> (B, dimension) float32 on the CPU. An image's row does not depend on its batch."""
 
     provenance: Provenance
-    dimension: int
+
+    @property
+    def dimension(self) -> int: ...
 
     def __call__(self, images: Tensor) -> Tensor: ...
 
@@ -70,10 +73,21 @@ class ImageTextEncoder(Protocol):
 
 
 class AttributeReader(Encoder, Protocol):
-    """An encoder whose (B, K) output are attribute values in [0, 1], one column for each of `names`."""
+    """An encoder whose (B, K) output are values in [0, 1], from which the attributes of Table 1 are read.
+
+    Attributes:
+        names: of the K columns; true values are matched with them.
+        binary: for each column, whether it is present or absent, not a matter of degree.
+        attributes: name of an attribute -> indices of the columns that describe it. Two images differ in it by the
+            Euclidean distance of these columns.
+        auc: name of an attribute -> area under the ROC curve of the reader on images that it was not trained on, in
+            [0, 1]; 0.5 is chance. Empty where the quality of the reader is not in question.
+    """
 
     names: tuple[str, ...]
-    binary: tuple[bool, ...]  # for each of `names`: whether it is present or absent, not a matter of degree
+    binary: tuple[bool, ...]
+    attributes: Mapping[str, tuple[int, ...]]
+    auc: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -85,25 +99,28 @@ class EncoderSuite:
         features: for the Fréchet and kernel distances.
         gram: for the style loss.
         identity: unit vectors that identify the person.
-        clip: for the classification (14).
-        prompts: attribute name -> the text t of (14).
+        clip: for the classification (14); None where no such network exists.
+        prompts: attribute name -> the text t of (14); empty without CLIP.
         reader: predicts attribute values from an image; None where no such network exists.
         frechet_label, kernel_label: headings of the two distances; "FID" and "KID" mean Inception's features.
         image_size: height and width in pixels of the images that it takes; None for any size.
         reference: returns its own reference images, (M, 3, H, W) uint8; None if it has none.
+        statistics: returns the statistics of its own reference images, of `features`, for images that need not be
+            there; None if it has none.
     """
 
     name: str
     features: Encoder
     gram: StageEncoder
     identity: Encoder
-    clip: ImageTextEncoder
+    clip: ImageTextEncoder | None
     prompts: Mapping[str, str]
     reader: AttributeReader | None
     frechet_label: str
     kernel_label: str
     image_size: int | None = None
     reference: Callable[[Track], Tensor] | None = None
+    statistics: Callable[[], Statistics] | None = None
 
 
 def batches(n: int) -> range:

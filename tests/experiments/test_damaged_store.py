@@ -97,7 +97,7 @@ def test_a_changed_number_is_noticed(store):
 
 
 def test_changed_scores_of_pairs_are_noticed(store):
-    scores = pd.DataFrame({"identity": np.random.default_rng(0).random(40), "gram": 0.5})
+    scores = pd.DataFrame({"identity": np.random.default_rng(0).random(40), "gram": 0.5, "color": 0.5})
     cell = make_cell(store, "slerp", per_pair=scores)
     path, before = cell.directory / "per_pair.parquet", cell.per_pair()
     whole, noticed = path.read_bytes(), 0

@@ -76,7 +76,7 @@ def finished_cell(store: Store, label: str, pairs: str = "a" * 64, n: int = N) -
     names = [f"clip/{name}" for name in ATTRIBUTES[:2]] + [f"truth/{name}" for name in ATTRIBUTES]
     origins = ["content", "original", None, "content", "original"]
     columns = {name: pd.array([origins[(k + 2 * i) % 5] for k in range(n)], "str") for i, name in enumerate(names)}
-    scores = {name: torch.rand(n, generator=random).double().numpy() for name in ("identity", "gram")}
+    scores = {name: torch.rand(n, generator=random).double().numpy() for name in ("identity", "gram", "color")}
     index = pd.Index([f"{i:05d}" for i in range(n)], name="pair")
     return make_cell(store, label, n=n, pairs=pairs, images=colors, per_pair=pd.DataFrame(scores | columns, index))
 
@@ -201,12 +201,13 @@ def test_single_pairs_show_their_own_pictures_and_scores(results, store):
             scores = cell.per_pair().iloc[i]
             assert float(result["id"]) == pytest.approx(scores["identity"], abs=5e-4)
             assert float(result["gram"]) == pytest.approx(scores["gram"], rel=1e-3)
+            assert float(result["color"]) == pytest.approx(scores["color"], rel=1e-2)
             for name, origins in zip(ATTRIBUTES, result["origins"], strict=True):
                 truth, clip = (scores.get(f"{source}/{name}", "") for source in ("truth", "clip"))
                 assert origins == ["left out" if pd.isna(origin) else origin for origin in (truth, clip)]
                 assert (clip == "") == (name == "bangs")
     first = pairs[0]["results"][0]
-    assert f"ID {first['id']}Gram {first['gram']}" in parsed.text.replace("\n", "")
+    assert f"ID {first['id']}Gram {first['gram']}Color {first['color']}" in parsed.text.replace("\n", "")
 
 
 def test_a_picture_is_kept_once_and_no_more_pairs_shown_than_exist(results, store):

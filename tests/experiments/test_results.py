@@ -7,17 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import make_cell, make_row, origins, settings, sweep, sweep_of_two
+from made_up import ATTRIBUTES, make_cell, make_row, origins, settings, sweep, sweep_of_two
 from PIL import Image
 from rich.console import Console
 
+from experiments.configuration import published
 from experiments.engine.sweep import gather
 from experiments.outlets.documents import print_record, write_documents
 from experiments.outlets.formats import format_entry, format_number
 from experiments.tables import figures
 from experiments.tables.analyses import Analysis, Findings
 from experiments.tables.analyses.attribute_origins import Attributes
-from experiments.tables.common import main_table, numbers
+from experiments.tables.common import main_table, numbers, shares_table
 from experiments.tables.publish import Result, publish, stem
 from experiments.tables.record import VERDICTS, Number, Record, Table, records
 from experiments.tables.rows import Row
@@ -221,6 +222,63 @@ def test_table_1_is_judged_by_the_side_that_the_papers_users_saw(store):
     nose = dict(zip(table.columns, map(format_entry, table.lines[0]), strict=True))
     assert [nose[f"{side}, truth"].split()[0] for side in ("content", "original", "n")] == ["90", "10", "40"]
     assert (nose["CLIP agrees with truth"], nose["n, both"]) == ("100", "40")
+
+
+def cells_of(table: Table) -> dict[str, dict[str, str]]:
+    """The entries of a table as texts, by the first column and the heading."""
+    lines = [dict(zip(table.columns, map(format_entry, line), strict=True)) for line in table.lines]
+    return {line[table.columns[0]]: line for line in lines}
+
+
+AUC = dict.fromkeys(ATTRIBUTES, 0.9) | {"nose": 0.62, "eyes": 0.75}
+
+
+def test_an_attribute_that_is_read_badly_is_shown_with_its_auc_and_not_judged(store):
+    row = make_row(store, "slerp", per_pair=origins(40, 0.9), auc=AUC)
+    findings = Attributes()([row])
+    judged = " ".join(verdict.claim for verdict in findings.verdicts)
+    assert len(findings.verdicts) == 7 and "nose" not in judged and "eyes from the content" in judged
+    (table,) = findings.tables
+    found = cells_of(table)
+    assert "no evidence where the AUC of the reader is below 0.75" in table.heading
+    assert [found[name]["AUC"] for name in ("nose", "eyes", "glasses")] == ["0.62", "0.75", "0.90"]
+    assert [found[name]["evidence"] for name in ("nose", "eyes", "glasses")] == ["no", "yes", "yes"]
+    assert found["nose"]["content, truth"].startswith("90")
+    shares = shares_table([row], published("table1")["content"])
+    assert "no evidence where the AUC of the reader is below 0.75" in shares.heading
+    assert cells_of(shares)["AUC of the reader"]["nose"] == "0.62"
+    (picture,) = findings.figures.values()
+    assert "below 0.75" in picture.caption
+    assert picture.figure.axes[0].get_yticklabels()[0].get_text() == "nose (AUC 0.62)"
+
+
+def test_where_the_reader_is_not_in_question_no_auc_is_shown(store):
+    row = make_row(store, "slerp")
+    findings = Attributes()([row])
+    tables = [*findings.tables, shares_table([row], published("table1")["content"])]
+    assert not any("AUC" in text for table in tables for text in (table.heading, *table.columns, *cells_of(table)))
+
+
+def test_shares_by_the_truth_alone_and_of_nothing(store):
+    users, whole = published("table1")["content"], origins(40, 0.9)
+    truth = make_row(store, "truth", per_pair=whole.filter(regex="^(?!clip)"))
+    findings = Attributes()([truth])
+    assert {verdict.here for verdict in findings.verdicts} == {"holds", "does not hold"}
+    assert [*cells_of(shares_table([truth], users))] == ["truth", "n", "paper's users"]
+    (legend,) = findings.figures["attributes"].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["truth", "paper's users"]
+    assert cells_of(findings.tables[0])["nose"].keys() == {
+        *("attribute", "content, truth", "original, truth", "n, truth", "content, paper's users")
+    }
+    nothing = make_row(store, "nothing", per_pair=whole[["identity", "gram", "color"]])
+    findings = Attributes()([nothing])
+    assert findings.verdicts == []
+    assert cells_of(findings.tables[0])["nose"] == {"attribute": "nose", "content, paper's users": "72"}
+    assert cells_of(shares_table([nothing], users))["n"]["nose"] == ""
+    some = make_row(store, "some", per_pair=whole.drop(columns=["truth/nose"]))
+    assert cells_of(shares_table([some], users))["some"]["nose"] == ""
+    assert cells_of(shares_table([some], users))["some, by CLIP"]["nose"] == "90"
+    assert len(Attributes()([some]).verdicts) == 7
 
 
 @pytest.fixture

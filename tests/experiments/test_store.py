@@ -35,7 +35,7 @@ def score(value: float) -> Score:
     """A score of one metric."""
     metrics = {"id": Metric("id", "ID", 1, "higher", {})}
     estimates = {"id": Estimate(np.array(value), np.full(100, value), 3, 0)}
-    per_pair = pd.DataFrame({"identity": [value] * 3, "gram": 0.0})
+    per_pair = pd.DataFrame({"identity": [value] * 3, "gram": 0.0, "color": 0.0})
     return Score(per_pair, metrics, estimates, [], [], {}, torch.zeros(3, 1), {})
 
 

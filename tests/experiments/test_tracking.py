@@ -265,9 +265,9 @@ def test_the_workspace_has_a_section_for_each_experiment(store, rows):
     for section, board, kind in zip(sections, boards, ("Run History Line Plot", "Bar Chart"), strict=True):
         panels = [(panel["viewType"], panel["config"]) for panel in section["panels"]]
         tables = ["Weave"] * len(board.tables)
-        assert [view for view, _ in panels] == [kind] * 4 + tables + ["Media Browser"] * 2
+        assert [view for view, _ in panels] == [kind] * 5 + tables + ["Media Browser"] * 2
         assert panels[0][1]["metrics"] == board.plots["fd"][1]
-        shown = [config["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"] for _, config in panels[4:-2]]
+        shown = [config["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"] for _, config in panels[5:-2]]
         assert shown == list(board.tables)
         assert [config["mediaKeys"] for _, config in panels[-2:]] == [list(board.figures), [board.grid]]
     (runset,) = spec["runSets"]

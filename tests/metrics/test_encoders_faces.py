@@ -171,6 +171,16 @@ def test_onnx_aligns_by_landmarks(folder: Path, monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(shifted, OnnxArcFace(folder, alignment="none")(cut), atol=1e-4, rtol=0)
 
 
+def test_onnx_aligns_images_of_one_frame(folder: Path) -> None:
+    images = noise(2, 3, 160, 140)
+    points = TEMPLATE + (9.5 + 21.5j)  # as above; the center of the upper left pixel is at 0.5 + 0.5j of the frame
+    encoder = OnnxArcFace(folder, alignment=points.real / 140 + 1j * points.imag / 160)
+    expected = OnnxArcFace(folder, alignment="none")(images[:, :, 21:133, 9:121])
+    torch.testing.assert_close(encoder(images), expected, atol=1e-4, rtol=0)
+    assert encoder.missed(images) == []
+    assert "same place in every image" in encoder.provenance.crop
+
+
 def test_missed_faces_are_counted_and_cropped_at_the_fixed_place(
     folder: Path, images: Tensor, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from injectfusion.core.errors import UserError
-from metrics.frechet import Reference, frechet_distance, kernel_distance
+from metrics.frechet import Reference, Statistics, frechet_distance, kernel_distance
 
 
 def normal(n: int, d: int, seed: int = 0) -> Tensor:
@@ -89,5 +90,31 @@ def test_too_few_images_are_refused_with_the_number_needed() -> None:
         frechet_distance(normal(8, 8), normal(100, 8))
     with pytest.raises(UserError, match=r"at least 9 reference images, got 5"):
         frechet_distance(normal(100, 8), normal(5, 8))
+    with pytest.raises(UserError, match=r"at least 9 reference images, got 8"):
+        Statistics.of(normal(8, 8), "few")
     with pytest.raises(UserError, match=r"at least 2 images"):
         kernel_distance(normal(1, 8), normal(100, 8))
+
+
+@pytest.mark.parametrize("m", [9, 1100])  # few, and more than fit in one chunk
+def test_statistics_give_the_distances_of_the_features(m: int, tmp_path: Path) -> None:
+    features, results = normal(m, 7, 1) @ normal(7, 7, 2) + 0.5, normal(40, 7, 3) - 0.2
+    counts = torch.from_numpy(np.random.default_rng(0).multinomial(40, np.full(40, 1 / 40), size=6))
+    whole, statistics = Reference(features), Statistics.of(features, "some images")
+    statistics.write(tmp_path / "statistics.safetensors")
+    read = Statistics.read(tmp_path / "statistics.safetensors")
+    assert (read.name, read.images, read.dimension, read.sha256) == ("some images", m, 7, statistics.sha256)
+    for found in (statistics, read):
+        torch.testing.assert_close(found.frechet(results, counts), whole.frechet(results, counts), rtol=1e-9, atol=0)
+        torch.testing.assert_close(found.kernel(results, counts), whole.kernel(results, counts), rtol=1e-9, atol=0)
+
+
+def test_statistics_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "statistics.safetensors"
+    with pytest.raises(UserError, match=r"statistics\.safetensors holds no statistics"):
+        Statistics.read(path)
+    Statistics.of(normal(9, 3), "x").write(path)
+    for content in (path.read_bytes()[:-8], b"{}", b"\x08" + bytes(7) + b"{}      "):  # cut, text, no tensors
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"statistics\.safetensors holds no statistics"):
+            Statistics.read(path)

@@ -1,5 +1,6 @@
 """Metrics with a value for each pair: identity, Gram, attributes; and the correlation of norms."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,7 @@ from metrics.correlation import homogeneous, norm_correlation
 from metrics.estimates import Bootstrap
 from metrics.gram import GramLoss, gram
 from metrics.identity import identity_similarity
-from metrics.origins import Agreement, agreements, origin, shares
+from metrics.origins import EVIDENCE, Agreement, agreements, is_evidence, origin, shares
 
 
 def test_identity_is_the_cosine() -> None:
@@ -60,8 +61,31 @@ def test_origin_follows_the_rule_of_14() -> None:
     content, original = np.array([[0.8], [0.8], [0.8], [0.30]]), np.array([[0.2], [0.2], [0.2], [0.26]])
     result = np.array([[0.7], [0.3], [0.5], [0.30]])
     # Nearer to content; nearer to original; a tie goes to the original; left out below tau.
-    assert origin(result, content, original, 0.05)[:, 0].tolist() == ["content", "original", "original", None]
-    assert origin(result, content, original, 0.01)[3, 0] == "content"
+    assert origin(result, content, original, 0.05).tolist() == ["content", "original", "original", None]
+    assert origin(result, content, original, 0.01)[3] == "content"
+
+
+def test_the_distance_of_one_value_is_the_absolute_difference() -> None:
+    result, content, original = np.random.default_rng(0).random((3, 5000, 1))
+    original[:100] = 2 * result[:100] - content[:100]  # ties
+    nearer = np.abs(result - content) < np.abs(result - original)
+    kept = np.abs(content - original) >= 0.25
+    expected = [
+        None if not k else "content" if n else "original" for k, n in zip(kept[:, 0], nearer[:, 0], strict=True)
+    ]
+    assert origin(result, content, original, 0.25).tolist() == expected
+
+
+def test_the_distance_of_several_values_is_the_euclidean_one() -> None:
+    # From the content (0, 0) to the original (3, 4): 5. The result (3, 0) is 3 and 4 away, (0, 4) is 4 and 3.
+    content, original = np.zeros((2, 2)), np.array([[3.0, 4.0]] * 2)
+    result = np.array([[3.0, 0.0], [0.0, 4.0]])
+    assert origin(result, content, original, 5).tolist() == ["content", "original"]
+    assert origin(result, content, original, 5.01).tolist() == [None, None]
+
+
+def test_a_reader_of_low_quality_is_no_evidence() -> None:
+    assert [is_evidence(auc) for auc in (None, 1.0, EVIDENCE, 0.7499, math.nan)] == [True, True, True, False, False]
 
 
 def test_shares_and_agreements() -> None:

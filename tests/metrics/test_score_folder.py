@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from torch import Tensor
 from injectfusion.core.errors import UserError
 from injectfusion.core.images import save_image
 from metrics import score_folder
-from metrics.encoders.base import EncoderSuite
+from metrics.encoders.base import EncoderSuite, embed
 from metrics.estimates import Bootstrap
+from metrics.frechet import Statistics
 from metrics.score import main
 from metrics.scoring import Settings
-from procfaces import encoders
+from procfaces import encoders, networks
 from procfaces.attributes import sample_faces
+from procfaces.encoders import EmbeddedAttributes
 from procfaces.renderer import render
 
 N = 70  # just above the 64 features
@@ -31,6 +34,19 @@ QUICK = Settings(bootstrap=Bootstrap(100))
 
 def own_suite(device: str) -> EncoderSuite:
     return replace(encoders.suite(device), name="mine", reference=None, image_size=None)
+
+
+class DoubtfulReader(EmbeddedAttributes):
+    auc: Mapping[str, float] = {"nose": 0.62, "glasses": 0.98}
+
+
+def with_statistics(device: str) -> EncoderSuite:
+    """Without CLIP and reference images, but with the statistics of 100 images, and with a reader in question."""
+    suite = encoders.suite(device)
+    features = embed(suite.features, render(sample_faces(range(1000, 1100))))
+    reader = DoubtfulReader(networks.load, device)
+    own = {"reference": None, "statistics": lambda: Statistics.of(features, "faces elsewhere")}
+    return replace(suite, clip=None, prompts={}, reader=reader, **own)
 
 
 def no_suite(device: str) -> int:
@@ -63,7 +79,16 @@ def write(folder: Path, images: Tensor) -> None:
 def test_the_command_prints_and_writes_the_numbers_of_the_function(there, capsys) -> None:
     main([*PAIRS, "--out", "score.json", "--tau", "0.02", "--resamples", "100"])
     printed = capsys.readouterr().out
-    for word in ("FD (procfaces)", "KID (procfaces)", "ID", "Gram", "70 pairs", "jaw_line", "reference split (100"):
+    for word in (
+        "FD (procfaces)",
+        "KID (procfaces)",
+        "ID",
+        "Gram",
+        "Color",
+        "70 pairs",
+        "jaw_line",
+        "reference split (100",
+    ):
         assert word in printed
     record = json.loads((there / "score.json").read_text())
     (there / "score.json").unlink()
@@ -84,6 +109,25 @@ def test_the_command_takes_a_reference_and_writes_csv(there, capsys) -> None:
     assert rows["ID"]["n"] == str(N)
     assert 0 <= float(rows["from content, clip: nose"]["value"]) <= 1
     assert "originals (70 images)" in capsys.readouterr().out
+
+
+def test_statistics_of_the_encoders_own_images_are_the_reference_where_none_is_given(there: Path, tmp_path, capsys):
+    given = f"{__name__}.with_statistics"
+    write(tmp_path / "elsewhere", render(sample_faces(range(1000, 1100))))
+    first, second = (
+        score_folder("results", "originals", "contents", encoders=given, reference=reference, settings=QUICK)
+        for reference in (None, tmp_path / "elsewhere")
+    )
+    assert first.computed_with["reference"] == "faces elsewhere (100 images)"
+    assert second.computed_with["reference"] == "elsewhere (100 images)"
+    for name in first.estimates:
+        assert first.estimates[name].value == pytest.approx(second.estimates[name].value, rel=1e-6)
+    main([*PAIRS, "--encoders", given, "--resamples", "100"])
+    printed = capsys.readouterr().out
+    assert "no evidence where the AUC of the reader is below 0.75" in " ".join(printed.split())
+    lines = {line.split()[0]: line.split()[-1] for line in printed.splitlines() if line.strip()}
+    assert (lines["nose"], lines["glasses"]) == ("0.62", "0.98")
+    assert "reference: faces elsewhere (100 images)" in printed and "CLIP:" not in printed
 
 
 def test_own_encoders_by_path_or_as_a_suite_give_the_same_numbers(there: Path) -> None:
@@ -114,7 +158,7 @@ def test_smaller_images_are_not_enlarged(there: Path, tmp_path: Path) -> None:
 
 def test_a_set_compared_with_itself_has_distance_zero(there: Path) -> None:
     same = score_folder("originals", "originals", "originals", reference="originals", settings=QUICK).estimates
-    assert same["fd"].value == same["gram"].value == 0
+    assert same["fd"].value == same["gram"].value == same["color"].value == 0
     assert same["id"].value == pytest.approx(1)
 
 

@@ -6,15 +6,16 @@ from matplotlib.figure import Figure
 
 from experiments.configuration import published
 from experiments.tables.analyses import Analysis, Findings
+from experiments.tables.common import no_evidence
 from experiments.tables.figures import COLORS, Picture, draw_point, legend, panels
 from experiments.tables.record import Entry, Number, Table, Verdict
 from experiments.tables.rows import Row
-from metrics.origins import SOURCES, Source, agreements
+from metrics.origins import SOURCES, Source, agreements, is_evidence
 
 _LABELS: dict[Source, str] = {"truth": "truth", "clip": "CLIP (14)"}
 _CAPTION = (
     "How often each attribute comes from the content, over the pairs that differ in it, with 95 % intervals; "
-    "crosses show the answers of the paper's user study on photographs (Table 1)."
+    "crosses show the answers of the paper's user study on photographs (Table 1)"
 )
 
 
@@ -22,7 +23,8 @@ class Attributes(Analysis):
     """A table, a figure and verdicts of the shares from the content, for every generated row.
 
     An attribute that comes from the content in more than half of the paper's users' answers is expected to do so here;
-    this holds if the whole interval lies on that side. Judged by the truth where the domain knows it.
+    this holds if the whole interval lies on that side. Judged by the truth where there is an attribute reader, except
+    for attributes that it does not read well enough: these are not judged.
     """
 
     def __call__(self, rows: Sequence[Row]) -> Findings:
@@ -30,13 +32,16 @@ class Attributes(Analysis):
         generated = [row for row in rows if row.generated]
         return Findings(
             [_table(row, users) for row in generated],
-            {"attributes": Picture(_figure(generated, users), _CAPTION)},
+            {"attributes": Picture(_figure(generated, users), f"{_CAPTION}{no_evidence(generated[0])}.")},
             [verdict for row in generated for verdict in _verdicts(row, users)],
         )
 
 
 def _table(row: Row, users: Mapping[str, float]) -> Table:
-    """One line per attribute: both shares from content and from the original in per cent, n, and their agreement."""
+    """One line per attribute: both shares from content and from the original in per cent, n, and their agreement.
+
+    The AUC of the reader, if it is in question, is next to the share by the truth.
+    """
     agree = {agreement.attribute: agreement for agreement in agreements(row.per_pair)}
     lines = []
     for name, answers in users.items():
@@ -46,27 +51,31 @@ def _table(row: Row, users: Mapping[str, float]) -> Table:
                 line[f"content, {label}"] = content = Number.of(share.estimate, ".0f", 100)
                 line[f"original, {label}"] = Number.whole(None if content.value is None else 100 - content.value)
                 line[f"n, {label}"] = Number.whole(share.n)
+                if source == "truth" and name in row.auc:
+                    line["AUC"] = Number(row.auc[name], form=".2f")
+                    line["evidence"] = "yes" if is_evidence(row.auc[name]) else "no"
         if agreement := agree.get(name):
             line["CLIP agrees with truth"] = Number.whole(agreement.value, 100)
             line["n, both"] = Number.whole(agreement.n)
         lines.append(line | {"content, paper's users": Number.whole(answers)})
-    return Table.of(f"Where attributes come from, {row.name}, %", lines)
+    return Table.of(f"Where attributes come from, {row.name}, %{no_evidence(row)}", lines)
 
 
 def _verdicts(row: Row, users: Mapping[str, float]) -> list[Verdict]:
     shares = row.shares["truth"] or row.shares["clip"]
     verdicts = []
     for name, answers in users.items():
-        if (estimate := shares[name].estimate) is None:
+        share = shares.get(name)
+        if share is None or (estimate := share.estimate) is None or not is_evidence(row.auc.get(name)):
             continue
         if answers > 50:
-            side, share = "content", Number.of(estimate, ".2f")
+            side, number = "content", Number.of(estimate, ".2f")
             here = (estimate - 0.5).judged("higher")
         else:
-            side, share = "original", Number(1 - estimate.value, 1 - estimate.high, 1 - estimate.low, form=".2f")
+            side, number = "original", Number(1 - estimate.value, 1 - estimate.high, 1 - estimate.low, form=".2f")
             here = (estimate - 0.5).judged("lower")
         claim = f"{row.name}: {name.replace('_', ' ')} from the {side} (> 0.5)"
-        verdicts.append(Verdict(claim, "Table 1", share, here))
+        verdicts.append(Verdict(claim, "Table 1", number, here))
     return verdicts
 
 
@@ -78,13 +87,19 @@ def _figure(rows: Sequence[Row], users: Mapping[str, float]) -> Figure:
             for place, name in enumerate(users):
                 if name in shares and (estimate := shares[name].estimate) is not None:
                     draw_point(axes, estimate, place + offset, color)
-            axes.plot([], [], "o-", color=color, label=_LABELS[source])
+            if shares:
+                axes.plot([], [], "o-", color=color, label=_LABELS[source])
         answers = [percent / 100 for percent in users.values()]
         axes.plot(answers, range(len(users)), "x", color="0.3", label="paper's users")
         axes.axvline(0.5, color="0.6", lw=1, ls="--")
-        axes.set_yticks(range(len(users)), [name.replace("_", " ") for name in users])
+        axes.set_yticks(range(len(users)), [_tick(name, row.auc.get(name)) for name in users])
         axes.set_ylim(len(users) - 0.5, -0.5)
         axes.set_xlim(-0.03, 1.03)
         axes.set_xlabel(f"share from the content, {row.name}")
     legend(figure, panel[:1])
     return figure
+
+
+def _tick(name: str, auc: float | None) -> str:
+    """`jaw line`, with the AUC of its reader if that is in question."""
+    return name.replace("_", " ") + ("" if auc is None else f" (AUC {auc:.2f})")
