@@ -6,7 +6,6 @@ import sys
 import warnings
 from argparse import ArgumentError, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 from unittest.mock import patch
 
 from hydra._internal.utils import get_args_parser
@@ -14,6 +13,7 @@ from hydra._internal.utils import get_args_parser
 from experiments.configuration import CONF, GROUPS, ROOT
 from experiments.hydra_errors import explain
 from experiments.overrides import checked
+from injectfusion.core.arguments import OneLineParser
 from injectfusion.core.errors import UserError, one_line_errors
 
 
@@ -50,18 +50,10 @@ def _arguments(typed: Sequence[str]) -> list[str]:
     return [*(argument for argument in typed if argument not in overrides), *checked(overrides, GROUPS)]
 
 
-class _Parser(ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message} (`{self.prog} --help` lists the arguments)", file=sys.stderr)
-        sys.exit(2)
-
-
 def parser(command: str, description: str | None) -> ArgumentParser:
     """The parser of `python -m experiments.COMMAND`. Its help shows the description with its line breaks."""
     name = f"python -m experiments.{command}"
-    return _Parser(prog=name, description=description, formatter_class=RawDescriptionHelpFormatter)
+    return OneLineParser(prog=name, description=description, formatter_class=RawDescriptionHelpFormatter)
 
 
 def call(overrides: Sequence[str]) -> int:
@@ -86,7 +78,8 @@ def overview() -> str:
         "",
         "Options for any of them:",
         "  scale=smoke|quick|full        number of pairs and steps (default: quick)",
-        "  profile=procfaces             the domain: network, images, and encoders; also celebahq (the paper's) and",
+        "  profile=procfaces             the domain: network, images, and encoders; also celeba64 (photographs, with",
+        "                                data=portraits or data.path=FOLDER_OF_CELEBA), celebahq (the paper's) and",
         "                                folder (your images, your network); python -m experiments.prepare profile=...",
         "                                downloads or lists what a profile needs",
         "  method.gamma=0.8              any setting; method.blend also takes your own function: my_module.my_blend",

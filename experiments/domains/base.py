@@ -39,7 +39,11 @@ class Domain(Protocol):
         ...
 
     def truth(self, ids: Sequence[int]) -> pd.DataFrame | None:
-        """True attribute values in [0, 1], one row per id; None if the truth is not known."""
+        """True attribute values in [0, 1], one row per id; None if the truth is not known.
+
+        Its columns have the names of the attribute reader's columns. Where a value is NaN or a column is missing, what
+        the reader reads off the image counts as true.
+        """
         ...
 
     def reference(self, n: int, batch: int) -> Iterable[Tensor]:
@@ -62,6 +66,22 @@ class Domain(Protocol):
         UserError: there are fewer reference images, or one cannot be read.
         """
         ...
+
+
+def shuffled(ids: Sequence[int], seed: int) -> list[int]:
+    """The ids in a random order that the seed determines. UserError: a negative seed."""
+    if seed < 0:
+        raise UserError(f"seed is {seed}; it must be 0 or more")
+    return [ids[i] for i in np.random.Generator(np.random.Philox(key=seed)).permutation(len(ids)).tolist()]
+
+
+def ring(ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs (content, original) that form a closed ring: each image is once a content and once an original.
+
+    In each pair, the original is the image after the content. n images form n pairs, and no image is paired with itself
+    if there are at least two.
+    """
+    return list(zip(ids, [*ids[1:], *ids[:1]], strict=True))
 
 
 @dataclass(frozen=True)
@@ -91,10 +111,7 @@ class Split:
                 f"{held_out} of {images} images would form pairs: at least 2 must, and at least one must remain for "
                 "the reference; add images or change data.held_out"
             )
-        if seed < 0:
-            raise UserError(f"seed is {seed}; it must be 0 or more")
-        order = np.random.Generator(np.random.Philox(key=seed)).permutation(images)
-        return cls(seed, held_out, tuple(order.tolist()), files)
+        return cls(seed, held_out, tuple(shuffled(range(images), seed)), files)
 
     @classmethod
     def read(cls, path: Path) -> Split:

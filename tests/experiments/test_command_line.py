@@ -72,7 +72,8 @@ COMPOSED = {
     "method.gama=0.5": "unknown key 'method.gama'; did you mean method.gamma",
     "nope/x=1": "unknown key 'nope/x'",
     "~method.gama": "unknown key 'method.gama'; did you mean method.gamma",
-    "data.path=x": "data.path is a key of data=celebahq and data=folder; this command chooses none of them",
+    "data.path=x": "data.path is a key of data=celeba and data=celebahq and data=folder; this command chooses "
+    "none of them",
     "experiment=tabel2": "unknown experiment 'tabel2'; did you mean table2 or table1?",
     "scale=": "unknown scale ''; (known: full, quick, smoke)",
     "hydra/launcher=nope": "unknown hydra/launcher 'nope'; (known: basic, joblib",

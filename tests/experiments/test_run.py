@@ -34,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_table2_has_every_row_its_interval_the_papers_column_and_floors(finished):
     numbers = table(finished)
     assert list(numbers.index) == ROWS + FLOORS
-    for metric in ("fd", "kid", "id", "gram"):
+    for metric in ("fd", "kid", "id", "gram", "color"):
         assert (numbers[f"{metric}_low"] <= numbers[metric]).all()
         assert (numbers[metric] <= numbers[f"{metric}_high"]).all()
         assert (numbers[f"{metric}_n"] == 65).all()
@@ -42,6 +42,7 @@ def test_table2_has_every_row_its_interval_the_papers_column_and_floors(finished
     assert pd.isna(numbers.loc["add", "fd_paper"])
     assert numbers.loc["contents as results", "id"] == pytest.approx(1)
     assert numbers.loc["originals as results", "gram"] == pytest.approx(0, abs=1e-9)
+    assert numbers.loc["originals as results", "color"] == 0
 
 
 def test_table2_prints_and_writes_verdicts_shares_and_grid(finished):
@@ -184,7 +185,10 @@ def test_a_users_own_blend_in_table2_next_to_the_built_in_ones(finished):
     ("arguments", "texts"),
     [
         ([], ["python run.py experiment=table2"]),
-        (["--help"], ["experiment: ", "single, ", "table2", "profile: celebahq, folder, procfaces", "gamma: 0.6"]),
+        (
+            ["--help"],
+            ["experiment: ", "single, ", "table2", "profile: celeba64, celebahq, folder, procfaces", "gamma: 0.6"],
+        ),
         (["--cfg", "job", "experiment=table2", "method.gamma=0.8"], ["gamma: 0.8", "calibrated: {}"]),
     ],
 )

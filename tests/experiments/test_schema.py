@@ -24,6 +24,7 @@ WRONG = {
     "scale.pairs=null": "scale.pairs is null; it must be a whole number, 1 or more",
     "scale.pairs=1e9": "scale.pairs is 1000000000.0; it must be a whole number, 1 or more; write 1000000000",
     "scale.steps=1": "scale.steps is 1; it must be a whole number, 2 or more",
+    "scale.reference=0": "scale.reference is 0; it must be a whole number, 1 or more, or null",
     "batch_size=true": "batch_size is true; it must be a whole number, 1 or more",
     "batch_size=0": "batch_size is 0; it must be a whole number, 1 or more",
     "outputs=": "outputs is empty; it must be a text",
@@ -87,7 +88,8 @@ def test_what_the_plan_refuses(override, tmp_path):
 
 def test_settings_keep_their_values_and_types():
     changes = ["scoring.tau=0", "scoring.gram.weights=[1,2]", "method.gamma=1", "method.box=[0,1,0,0.5]", "seed=3"]
-    settings = resolved(composed(changes), seed=4)
+    settings = resolved(composed([*changes, "scale.reference=null"]), seed=4)
+    assert settings["scale"]["reference"] is None
     found = [settings["scoring"]["tau"], settings["scoring"]["gram"]["weights"], settings["method"]["gamma"]]
     assert list(map(repr, found)) == ["0", "[1, 2]", "1"]
     assert (settings["method"]["box"], settings["seed"], settings["data"]["seed"]) == ([0, 1, 0, 0.5], 4, 4)
