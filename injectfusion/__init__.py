@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from injectfusion.backbones.loading import load
     from injectfusion.core.images import load_images, read_image, save_image
-    from injectfusion.edit import inject
+    from injectfusion.injection import inject
     from injectfusion.method import Method
     from injectfusion.sampling import Trajectory, generate, invert, reverse
+    from injectfusion.user_picture import read_picture
 
 # Imported on first use: diffusers takes seconds to import, and users of `injectfusion.core` alone need not wait.
 _NAMES = {
     "backbones.loading": ["load"],
     "core.images": ["load_images", "read_image", "save_image"],
-    "edit": ["inject"],
+    "injection": ["inject"],
     "method": ["Method"],
     "sampling": ["Trajectory", "generate", "invert", "reverse"],
+    "user_picture": ["read_picture"],
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULES)

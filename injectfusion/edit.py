@@ -1,51 +1,190 @@
-"""The whole method on a batch of pairs of images."""
+"""Inject the face of one picture into another.
 
-import torch
-from torch import Tensor
+CONTENT gives the face: its shape, gaze and expression. ORIGINAL gives the colors and the background. Both are pictures
+of any size (JPEG, PNG or WebP). The largest face in each is found, turned upright and reduced with its surroundings to
+the 64x64 pixels of the network. Two files are written: the result, and a strip of content, original and result,
+enlarged.
+"""
 
-from injectfusion.backbones.base import Backbone
-from injectfusion.core.errors import UserError
-from injectfusion.core.images import to_model, to_uint8
-from injectfusion.method import Method
-from injectfusion.sampling import generate, invert, pair_generator, trajectory
+import argparse
+import gc
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from injectfusion.backbones.shipped_networks import SHIPPED
+from injectfusion.core.arguments import OneLineParser
+from injectfusion.core.errors import UserError, one_line_errors, unknown
+from injectfusion.core.progress import Progress
+
+# PyTorch takes seconds to import, diffusers too: what needs them is imported when it is used.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from injectfusion.backbones.base import Backbone
+    from injectfusion.method import Method
+
+STEPS = 25
+_ENLARGED, _GAP, _CAPTION = 256, 8, 24  # of the strip, in pixels: side of its images, space around and below them
 
 
-def inject(
-    backbone: Backbone,
-    content: Tensor,
-    original: Tensor,
-    method: Method = Method(),  # noqa: B008 (immutable)
-    steps: int = 50,
-    seed: int = 0,
-) -> Tensor:
-    """Inject the content of one image into another: inversion of both, then generation with injection (algorithm 2).
+def main(arguments: Sequence[str] | None = None) -> None:
+    with one_line_errors():
+        options = _parser().parse_args(arguments)
+        with Progress() as progress:
+            strip = edit(options, progress)
+        print(f"wrote {options.out} and {strip}")
 
-    Args:
-        backbone: see `load`. Images are moved to its device and back.
-        content, original: (B, 3, H, W) uint8 in [0, 255], of the size that the network was trained on.
-        method: all settings; the defaults are the paper's for figures.
-        steps: number of steps of inversion and of generation, in [2, T]; the paper uses 50.
-        seed: of the noise of quality boosting; image i of the batch draws from `pair_generator(seed, i)`.
+
+def edit(options: argparse.Namespace, progress: Progress) -> Path:
+    """Write the result and the strip. Mistakes are found as early as possible.
+
     Returns:
-        (B, 3, H, W) uint8 on the CPU.
+        the file of the strip.
     Raises:
-        UserError: content and original are not uint8 of one shape; their size does not fit the network; the backbone
-            cannot be split where the method injects; steps is out of range; the blend fails; the result is not finite.
+        UserError: an option, a picture or the place of the result is not valid; the errors of `load` and `inject`.
     """
-    if content.shape != original.shape or {content.dtype, original.dtype} != {torch.uint8}:
-        given = " and ".join(f"{tuple(x.shape)} {x.dtype}" for x in (content, original))
-        raise UserError(f"content and original must be uint8 of one shape, not {given}")
-    if original.ndim != 4 or original.shape[1] != 3 or original.shape[2] != original.shape[3]:
-        raise UserError(f"content and original must be (B, 3, H, H), not {tuple(original.shape)}")
-    backbone.require_size(original.shape[-1])
-    device = next(backbone.parameters()).device
-    backbone = backbone.at(method.split)
-    x_T = invert(backbone, to_model(original.to(device)), steps).x_T
-    features = None
-    if method.injects:
-        features = trajectory(backbone, to_model(content.to(device)), steps, method.content_source)
-    generators = [pair_generator(seed, i) for i in range(len(original))]
-    result = generate(backbone, x_T, steps, method, features, generators)
-    if not torch.isfinite(result).all():
-        raise UserError("the result is not finite; check the blend and its settings")
-    return to_uint8(result).cpu()
+    _require_network(options.profile)
+    inputs = {"content": options.content, "original": options.original}
+    strip = options.out.with_name(f"{options.out.stem}-strip{options.out.suffix}")
+    with progress.stage("starting PyTorch"):
+        from injectfusion.core.devices import resolve_device
+        from injectfusion.core.images import save_image
+
+        _require_outputs([options.out, strip], list(inputs.values()))
+        method = _method(options)
+        device = resolve_device(options.device)
+    with progress.stage("reading the pictures"):
+        from injectfusion.user_picture import ENOUGH, open_image, read_picture
+
+        if options.profile in SHIPPED:
+            images = {name: read_picture(path, options.profile, options.align) for name, path in inputs.items()}
+        else:
+            for path in inputs.values():
+                open_image(path, ENOUGH)
+    with progress.stage("loading the network"):
+        from injectfusion.backbones.loading import load
+
+        backbone = load(options.profile, device=device)
+        if options.profile not in SHIPPED:
+            size = _size(backbone, options.profile)
+            images = {name: read_picture(path, options.profile, size=size) for name, path in inputs.items()}
+    with progress.stage("inverting both images, and generating"):
+        from injectfusion.injection import inject
+
+        pair = images["content"][None], images["original"][None]
+        images["result"] = inject(backbone, *pair, method, options.steps, options.seed)[0]
+    save_image(options.out, images["result"])
+    save_image(strip, _strip(images))
+    return strip
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="python -m injectfusion.edit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add, default = parser.add_argument, "(default: %(default)s)"
+    add("content", type=Path, metavar="CONTENT", help="picture with the face to inject")
+    add("original", type=Path, metavar="ORIGINAL", help="picture to inject it into")
+    out = "file of the result, .png, .jpg or .webp; the strip is written next to it, as NAME-strip"
+    add("--out", type=Path, default=Path("result.png"), metavar="FILE", help=f"{out} {default}")
+    add("--gamma", type=float, default=0.6, help=f"how much content is injected, in [0, 1] {default}")
+    omega = "latent calibration, in [0, 1]: strength of the original's image, which keeps the result closer to it"
+    add("--omega", type=float, default=0.3, help=f"{omega}; 0: none {default}")
+    t_edit = "inject from t = 1000 (noise) down to this time, in [0, 1000]; lower: more of the content, more artifacts"
+    add("--t-edit", type=int, default=400, help=f"{t_edit} {default}")
+    blend = "how features are mixed: slerp, lerp, lerp_norm, add, replace, or the dotted path of your own function"
+    add("--blend", default="slerp", help=f"{blend} {default}")
+    edges = ("TOP", "BOTTOM", "LEFT", "RIGHT")
+    add("--box", type=float, nargs=4, metavar=edges, help="inject inside this box only, fractions of the image's side")
+    profile = (
+        "network: celeba64 (photographs of faces), procfaces (faces drawn by this project), or the folder or hub id"
+    )
+    add("--profile", default="celeba64", help=f"{profile} OWNER/NAME of a diffusers U-Net {default}")
+    add("--steps", type=int, default=STEPS, help=f"steps of inversion and of generation, in [2, 1000] {default}")
+    square = "do not look for faces: use the center square of each picture"
+    add("--no-align", dest="align", action="store_false", help=square)
+    add("--device", default="auto", help=f"of the network: auto (a GPU if there is one), cpu, cuda, ... {default}")
+    add("--seed", type=int, default=0, help=f"of the noise that sharpens the result at the end {default}")
+    return parser
+
+
+def _require_network(name: str) -> None:
+    """Refuse what is no shipped network, no folder, and no id OWNER/NAME: it would be searched for on the hub."""
+    if name not in SHIPPED and "/" not in name and not Path(name).is_dir():
+        raise UserError(unknown("profile", name, [*SHIPPED, "OWNER/NAME"]))
+
+
+def _require_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Refuse files that cannot be written, or that are the pictures themselves."""
+    from injectfusion.core.files import require_writable
+    from injectfusion.core.images import SUFFIXES
+
+    if (suffix := outputs[0].suffix.lower()) not in SUFFIXES:
+        raise UserError(f"--out {outputs[0]}: the name must end in {', '.join(SUFFIXES)}, not {suffix or 'nothing'}")
+    for path in outputs:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, and --out needs the name of a file")
+        if path.resolve() in [picture.resolve() for picture in inputs]:
+            raise UserError(f"--out {outputs[0]} would overwrite the picture {path}: choose another name")
+    require_writable(outputs[0].absolute().parent, "--out")
+
+
+def _method(options: argparse.Namespace) -> "Method":
+    """The method with these options. UserError: a value is not valid; it is called by the name of its option."""
+    from injectfusion.method import Method
+    from injectfusion.schedule import TRAIN_STEPS, timesteps
+
+    try:
+        timesteps(options.steps, TRAIN_STEPS)
+        return Method(
+            blend=options.blend,
+            gamma=options.gamma,
+            omega=options.omega,
+            t_edit=options.t_edit,
+            t_boost=min(Method.t_boost, options.t_edit),
+            box=options.box,
+        )
+    except UserError as error:
+        message = re.sub(r"\bmethod\.(\w+)|^steps\b", lambda found: _option(found[1] or "steps"), str(error))
+        raise UserError(message) from error
+
+
+def _option(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def _size(backbone: "Backbone", name: str) -> int:
+    """The side of a network's images. UserError: its configuration does not state it."""
+    if backbone.image_size is None:
+        raise UserError(f"{name} does not state the size of its images: set sample_size in its config.json")
+    return backbone.image_size
+
+
+def _strip(images: "Mapping[str, Tensor]") -> "Tensor":
+    """Images next to each other, enlarged, each with its name below: (3, H, W) uint8 each -> (3, H', W') uint8."""
+    import numpy as np
+    import torch
+    from PIL import Image, ImageDraw
+
+    pitch = _ENLARGED + _GAP
+    sheet = Image.new("RGB", (len(images) * pitch + _GAP, _GAP + _ENLARGED + _CAPTION), "white")
+    for i, (name, image) in enumerate(images.items()):
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+        left = _GAP + i * pitch
+        sheet.paste(picture.resize((_ENLARGED, _ENLARGED), Image.Resampling.LANCZOS), (left, _GAP))
+        below = (left + _ENLARGED // 2, _GAP + _ENLARGED + _CAPTION // 2)
+        ImageDraw.Draw(sheet).text(below, name, fill="black", font_size=16, anchor="mm")
+    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
+
+
+if __name__ == "__main__":
+    gc.disable()  # most of the time goes into imports, and a fifth of theirs into looking for garbage
+    # PyTorch's threads then sleep instead of spinning when they wait for each other, hundreds of times in an evaluation
+    # of the network. Where another program uses the same cores, spinning makes it many times as slow.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    main()

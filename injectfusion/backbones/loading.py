@@ -6,14 +6,12 @@ from pkgutil import resolve_name
 from injectfusion.backbones.base import Backbone
 from injectfusion.backbones.pretrained import load_pretrained
 from injectfusion.backbones.released import NETWORKS, convert
+from injectfusion.backbones.shipped_networks import SHIPPED
 from injectfusion.backbones.unet import UNetBackbone
 from injectfusion.core.checkpoints import read_checkpoint
 from injectfusion.core.devices import resolve_device
 from injectfusion.core.errors import UserError, unknown
 from injectfusion.schedule import linear_alpha_cumprod
-
-# Networks that ship with the project: name -> dotted path of a function without arguments, imported on demand.
-SHIPPED = {"procfaces": "procfaces.backbone.load_backbone"}
 
 
 def load(source: str | Path, network: str | None = None, device: str = "cpu") -> Backbone:
@@ -32,7 +30,7 @@ def load(source: str | Path, network: str | None = None, device: str = "cpu") ->
     if network is not None:
         return load_released(network, source).to(device)
     if source in SHIPPED:
-        shipped: Backbone = resolve_name(SHIPPED[str(source)])()
+        shipped: Backbone = resolve_name(SHIPPED[str(source)].backbone)()
         return shipped.to(device)
     if Path(source).is_file():
         raise UserError(f"{source} is a file; name its network with network=, one of {', '.join(sorted(NETWORKS))}")

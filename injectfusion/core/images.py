@@ -4,6 +4,7 @@ import io
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,7 @@ _OTHER_FORMATS = (
     ".j2k", ".jfif", ".jp2", ".jpe", ".jxl", ".nef", ".orf", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raf", ".rw2",
     ".tga", ".tif", ".tiff",
 )  # fmt: skip
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of the file format
 _opening = Lock()  # `warnings.catch_warnings` works for one thread at a time
 
 
@@ -97,26 +99,9 @@ def read_image(path: Path, size: int | None = None) -> Tensor:
     Args:
         size: height and width in pixels to reduce a square image to (Pillow's bicubic, antialiased, rounded to uint8).
     Raises:
-        UserError: the file is broken or has more than 179 million pixels, Pillow's limit; its 8-bit RGB values are not
-            determined, because it is partly transparent (the background is unknown), is CMYK (colors depend on an ink
-            profile), or has more than 8 bits per channel; the image is to be resized and is not square or is smaller.
+        UserError: the image is to be resized and is not square or is smaller; the errors of `open_image`.
     """
-    try:
-        with _open(path) as file:
-            deep = file.mode[0] in "IF" or any(";16" in str(tile.args) for tile in file.tile)  # Pillow would cut to 8
-            image = ImageOps.exif_transpose(file)
-            image.load()
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path} has more than 179 million pixels: make it smaller first") from error
-    except Exception as error:  # Pillow's decoders raise many kinds
-        raise UserError(f"cannot read the image {path}: broken or not an image ({type(error).__name__})") from error
-    if deep:
-        raise UserError(f"{path} has more than 8 bits per channel: convert it to 8-bit RGB")
-    if image.mode == "CMYK":
-        raise UserError(f"{path} is CMYK: convert it to RGB with its color profile first")
-    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-        raise UserError(f"{path} is partly transparent: flatten it onto a background first")
-    image = image.convert("RGB")
+    image = open_image(path)
     if size is not None and image.size != (size, size):
         if image.width != image.height:
             raise UserError(f"{path} is {image.width}x{image.height}: crop to a square before resizing")
@@ -124,6 +109,61 @@ def read_image(path: Path, size: int | None = None) -> Tensor:
             raise UserError(f"{path} is {image.width}x{image.height}, smaller than {size}x{size}: replace it")
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def open_image(path: Path, enough: int | None = None) -> Image.Image:
+    """An image file as an RGB image of Pillow, turned upright by its EXIF orientation.
+
+    Args:
+        enough: number of pixels that the shorter side needs. A larger image is reduced as by `reduced_to`; a JPEG file
+            is already decoded at a lower resolution, which saves time and memory.
+    Raises:
+        UserError: the file is missing, is broken, is no image, or has more than 179 million pixels, Pillow's limit; it
+            has several frames; its 8-bit RGB values are not determined, because it is partly transparent (the
+            background is unknown), is CMYK (colors depend on an ink profile), or has more than 8 bits per channel.
+    """
+    try:
+        with _open(path) as image:
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a JPEG with previews
+            deep = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)  # Pillow would cut to 8
+            if enough is not None:
+                image.draft(None, (enough, enough))
+            ImageOps.exif_transpose(image, in_place=True)
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} has more than 179 million pixels: make it smaller first") from error
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise UserError(f"cannot read the image {path}: {_reason(path, error)}") from error
+    if frames > 1:
+        raise UserError(f"{path} has {frames} frames: save one of them as an image of its own")
+    if deep:
+        raise UserError(f"{path} has more than 8 bits per channel: convert it to 8-bit RGB")
+    if image.mode == "CMYK":
+        raise UserError(f"{path} is CMYK: convert it to RGB with its color profile first")
+    if image.has_transparency_data and not _opaque(image):
+        raise UserError(f"{path} is partly transparent: flatten it onto a background first")
+    upright = image if image.mode == "RGB" else image.convert("RGB")
+    return upright if enough is None else reduced_to(upright, enough)
+
+
+def reduced_to(image: Image.Image, enough: int) -> Image.Image:
+    """An image reduced by the largest whole factor that leaves `enough` pixels on its shorter side, by averaging."""
+    factor = min(image.size) // enough
+    return image.reduce(factor) if factor > 1 else image
+
+
+def _opaque(image: Image.Image) -> bool:
+    with_alpha = image if "A" in image.getbands() else image.convert("RGBA")
+    return with_alpha.getchannel("A").getextrema() == (255, 255)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file cannot be read as an image."""
+    if isinstance(error, OSError) and error.strerror:  # it is missing, a folder, ...
+        return error.strerror
+    with suppress(OSError), path.open("rb") as file:
+        if (start := file.read(12))[4:8] == b"ftyp" and start[8:] in _HEIC:
+            return "HEIC is not supported; convert it to JPEG or PNG"
+    return f"broken or not an image ({type(error).__name__})"
 
 
 def _open(path: Path) -> ImageFile:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import write_text
-from injectfusion.core.images import list_images, load_images, read_image, read_intact, save_image
+from injectfusion.core.images import list_images, load_images, open_image, read_image, read_intact, save_image
 
 
 def picture(seed: int = 0, width: int = 8, height: int = 8) -> Image.Image:
@@ -204,3 +204,39 @@ def test_what_cannot_become_rgb_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=f"{name} {message}"):
             load_images([tmp_path / name], size=8)
+
+
+def test_a_large_image_is_reduced_as_it_is_read(tmp_path: Path) -> None:
+    large = picture(width=100, height=70)
+    large.save(tmp_path / "a.png")
+    means = np.array(large).astype(float)[:69, :99].reshape(23, 3, 33, 3, 3).mean((1, 3))
+    found = np.array(open_image(tmp_path / "a.png", enough=20))
+    assert found.shape == (24, 34, 3)  # the last row and column are means of what is left
+    assert np.abs(found[:23, :33] - means).max() < 0.6
+    assert open_image(tmp_path / "a.png", enough=36).size == (100, 70)
+
+    Image.new("RGB", (640, 480), (10, 200, 30)).save(tmp_path / "a.jpg")
+    small = open_image(tmp_path / "a.jpg", enough=30)
+    assert small.size == (40, 30)
+    assert np.abs(np.array(small).astype(int) - (10, 200, 30)).max() <= 2
+
+
+def test_one_of_several_frames_is_not_taken_for_the_image(tmp_path: Path) -> None:
+    frames = [picture(seed) for seed in range(3)]
+    for name in ("a.gif", "a.webp", "a.png"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        with pytest.raises(UserError, match=rf"{name} has 3 frames: save one of them"):
+            read_image(tmp_path / name)
+    frames[0].save(
+        tmp_path / "a.jpg", "MPO", save_all=True, append_images=frames[1:]
+    )  # a telephone's JPEG, with previews
+    frames[0].save(tmp_path / "b.jpg")
+    assert torch.equal(read_image(tmp_path / "a.jpg"), read_image(tmp_path / "b.jpg"))
+
+
+@pytest.mark.parametrize("brand", ["heic", "mif1"])
+def test_what_cannot_be_opened_says_why(tmp_path: Path, brand: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand.encode() + b"\0\0\0\0mif1heic")
+    for name, reason in (("a.jpg", "HEIC is not supported"), ("", "Is a directory"), ("b.jpg", "No such file")):
+        with pytest.raises(UserError, match=rf"^cannot read the image .*{name}: {reason}"):
+            read_image(tmp_path / name)

@@ -11,8 +11,8 @@ from injectfusion.backbones.haar import haar, inverse_haar
 from injectfusion.backbones.unet import UNetBackbone
 from injectfusion.core.errors import UserError
 from injectfusion.core.images import to_model, to_uint8
-from injectfusion.edit import inject
 from injectfusion.hspace import GAMMA_SCHEDULES, lerp
+from injectfusion.injection import inject
 from injectfusion.method import RECONSTRUCTION, Method
 from injectfusion.sampling import Trajectory, generate, invert, pair_generator, reverse
 from injectfusion.schedule import linear_alpha_cumprod, timesteps
