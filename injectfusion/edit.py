@@ -59,11 +59,10 @@ def edit(options: argparse.Namespace, progress: Progress) -> Path:
     with progress.stage("reading the pictures"):
         from injectfusion.user_picture import ENOUGH, open_image, read_picture
 
+        for path in inputs.values():  # before a face is searched
+            open_image(path, ENOUGH)
         if options.profile in SHIPPED:
             images = {name: read_picture(path, options.profile, options.align) for name, path in inputs.items()}
-        else:
-            for path in inputs.values():
-                open_image(path, ENOUGH)
     with progress.stage("loading the network"):
         from injectfusion.backbones.loading import load
 
