@@ -33,7 +33,7 @@ def test_labels_by_name_of_image(tmp_path: Path) -> None:
     [
         (lambda text: "", "does not begin with the names of CelebA's 40 labels"),
         (lambda text: text.replace("Big_Nose", "Nose"), "does not begin with the names of CelebA's 40 labels"),
-        (lambda text: text.replace(" 1", " 2", 1), "line 3: expected the name of an image and 40 values of 1 or -1"),
+        (lambda text: text.replace(" 1", " 2", 1), "line 4: expected the name of an image and 40 values of 1 or -1"),
         (lambda text: text[:-20], "expected the name of an image and 40 values of 1 or -1"),
     ],
 )
