@@ -18,7 +18,7 @@ from photographs.networks.attributes import AttributeNetwork
 from photographs.training.crops import CHOICE, TRAINING, Crops, labels_of, read_images
 from photographs.training.image_folder import training_faces
 from photographs.training.measures import label_measures, print_labels
-from photographs.training.recipes import SHIPPED, TRIALS
+from photographs.training.recipes import attribute_recipe
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,8 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     attributes.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="CelebA's aligned images")
     attributes.add_argument("--labels", type=Path, required=True, metavar="FILE", help="list_attr_celeba.txt")
-    attributes.add_argument("--recipe", choices=list(TRIALS), default=SHIPPED, help="(default: %(default)s, it ships)")
-    attributes.add_argument("--choose", action="store_true", help="leave out the images that choose between recipes")
+    attributes.add_argument("--choose", action="store_true", help="leave out the images that recipes are compared on")
     add_options(attributes)
     attributes.add_argument("--export", action="store_true", help="replace the shipped weights in photographs/weights")
     unet = commands.add_parser("unet", help="the diffusion U-Net", description=train_unet.__doc__)
@@ -55,21 +54,21 @@ def train_attributes(options: argparse.Namespace) -> None:
         raise UserError("--choose trains on fewer images than the shipped network: leave out --choose or --export")
     if options.device == "cuda":
         raise UserError("--device cuda is for the U-Net only; attributes trains within minutes with --device cpu")
-    options.out = options.out or Path(f"outputs/train/attributes-{options.recipe}" + "-choose" * options.choose)
+    options.out = options.out or Path("outputs/train/attributes" + "-choose" * options.choose)
     check_options(options)
     labels = labels_of(options.labels, TRAINING)
     with Progress() as progress:
         images = read_images(options.images, TRAINING, progress.track)
     used = len(images) - CHOICE * options.choose
-    recipe = adjusted(TRIALS[options.recipe].recipe(Crops(images[:used], labels[:used])), options)
-    network = train(recipe, options.out, options.seed, label=f"attributes, {options.recipe}")
+    recipe = adjusted(attribute_recipe(Crops(images[:used], labels[:used])), options)
+    network = train(recipe, options.out, options.seed, label="attributes")
     assert isinstance(network, AttributeNetwork)
     if options.choose:
         print_labels(label_measures(network.eval(), Crops(images[used:], labels[used:])))
         return
     path = NETWORK if options.export else options.out / NETWORK.name
-    command = f"python -m photographs.train attributes --recipe {options.recipe}"
-    save_weights(path, network.state_dict(), record(command, recipe, options))
+    made = record("python -m photographs.train attributes", recipe, options)
+    save_weights(path, network.state_dict(), made)
     print(f"wrote {path}")
 
 

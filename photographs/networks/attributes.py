@@ -35,7 +35,8 @@ class AttributeNetwork(nn.Module):
     """A small ResNet (He et al. 2016) with a linear head for each label.
 
     Args:
-        log_odds: (40,) of the labels' frequency in the training images; only `balanced` uses them.
+        log_odds: (40,) of the labels' frequency in the training images: the heads start with them, as Adam's steps are
+            too short to reach those of rare labels, and `balanced` subtracts them.
         dropout: probability of dropping a feature of the embedding before the heads, in training.
     """
 
@@ -43,6 +44,7 @@ class AttributeNetwork(nn.Module):
 
     def __init__(self, log_odds: Tensor | None = None, dropout: float = 0.0) -> None:
         super().__init__()
+        log_odds = torch.zeros(len(LABELS)) if log_odds is None else log_odds
         c = CHANNELS
         self.stem = nn.Sequential(_convolution(3, c[0], stride=2), nn.ReLU(inplace=True))
         self.stages = nn.ModuleList([_Block(c[0], c[0]), *(_Block(c[i], c[i + 1], stride=2) for i in range(3))])
@@ -53,7 +55,8 @@ class AttributeNetwork(nn.Module):
         # After BatchNorm, not before it: the variance that dropout adds in training would be missing in eval mode.
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.Linear(EMBEDDING, len(LABELS))
-        self.register_buffer("log_odds", torch.zeros(len(LABELS)) if log_odds is None else log_odds)
+        self.heads.bias = nn.Parameter(log_odds.clone())
+        self.register_buffer("log_odds", log_odds)
 
     def forward(self, x: Tensor) -> Output:
         """(B, 3, 64, 64) float32 in [-1, 1] -> Output."""

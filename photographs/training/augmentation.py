@@ -18,7 +18,6 @@ class Augmentation:
         rotation: by up to so many degrees.
         light: contrast by up to this fraction, and brightness by up to this fraction of half the value range.
         saturation: by up to this fraction.
-        erased: probability that a rectangle, of a quarter to a half of the height and of the width, becomes gray.
     """
 
     shift: float = 0.0
@@ -26,7 +25,6 @@ class Augmentation:
     rotation: float = 0.0
     light: float = 0.0
     saturation: float = 0.0
-    erased: float = 0.0
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """(B, 3, S, S) float32 in [-1, 1] -> the same shape; changed light may leave the range."""
@@ -46,9 +44,4 @@ class Augmentation:
 
         x = x * (1 + draw(self.light)) + draw(self.light)
         gray = x.mean(dim=1, keepdim=True)
-        x = gray + (x - gray) * (1 + draw(self.saturation))
-
-        positions = (torch.arange(size) + 0.5) * 2 / size - 1
-        inside = [(positions - draw(1.0).squeeze(3)).abs() < 0.375 + draw(0.125).squeeze(3) for _ in range(2)]
-        rectangle = inside[0][..., :, None] & inside[1][..., None, :]
-        return torch.where(rectangle & (draw(1.0).abs() < self.erased), 0.0, x)
+        return gray + (x - gray) * (1 + draw(self.saturation))
