@@ -51,25 +51,30 @@ def edit(options: argparse.Namespace, progress: Progress) -> Path:
     strip = options.out.with_name(f"{options.out.stem}-strip{options.out.suffix}")
     with progress.stage("starting PyTorch"):
         from injectfusion.core.devices import resolve_device
-        from injectfusion.core.images import save_image
+        from injectfusion.core.images import open_image, save_image
 
         _require_outputs([options.out, strip], list(inputs.values()))
         method = _method(options)
         device = resolve_device(options.device)
     with progress.stage("reading the pictures"):
-        from injectfusion.user_picture import ENOUGH, open_image, read_picture
+        from injectfusion.user_picture import ENOUGH, for_network
 
-        for path in inputs.values():  # before a face is searched
-            open_image(path, ENOUGH)
+        pictures = {name: open_image(path, ENOUGH) for name, path in inputs.items()}
+
+        def read(size: int | None = None) -> "dict[str, Tensor]":
+            return {
+                name: for_network(picture, str(inputs[name]), options.profile, options.align, size)
+                for name, picture in pictures.items()
+            }
+
         if options.profile in SHIPPED:
-            images = {name: read_picture(path, options.profile, options.align) for name, path in inputs.items()}
+            images = read()
     with progress.stage("loading the network"):
         from injectfusion.backbones.loading import load
 
         backbone = load(options.profile, device=device)
         if options.profile not in SHIPPED:
-            size = _size(backbone, options.profile)
-            images = {name: read_picture(path, options.profile, size=size) for name, path in inputs.items()}
+            images = read(_size(backbone, options.profile))
     with progress.stage("inverting both images, and generating"):
         from injectfusion.injection import inject
 
@@ -182,8 +187,12 @@ def _strip(images: "Mapping[str, Tensor]") -> "Tensor":
 
 
 if __name__ == "__main__":
-    gc.disable()  # most of the time goes into imports, and a fifth of theirs into looking for garbage
     # PyTorch's threads then sleep instead of spinning when they wait for each other, hundreds of times in an evaluation
     # of the network. Where another program uses the same cores, spinning makes it many times as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    main()
+    # Most of the time goes into imports. What they create stays: searching it for garbage takes seconds, also at exit.
+    gc.disable()
+    try:
+        main()
+    finally:
+        gc.freeze()

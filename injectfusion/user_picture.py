@@ -32,9 +32,12 @@ def read_picture(
         UserError: the picture is too small; no face is found, or it is too small; the errors of `open_image`.
     """
     if isinstance(source, np.ndarray):
-        picture, name = _of_pixels(source), "the picture"
-    else:
-        picture, name = open_image(Path(source), ENOUGH), str(source)
+        return for_network(_of_pixels(source), "the picture", network, align, size)
+    return for_network(open_image(Path(source), ENOUGH), str(source), network, align, size)
+
+
+def for_network(picture: Image.Image, name: str, network: str, align: bool = True, size: int | None = None) -> Tensor:
+    """`read_picture` for an RGB picture that is open already, which messages call `name`."""
     if (shipped := SHIPPED.get(network)) is not None:
         size = shipped.size
         if align and shipped.face is not None:
