@@ -41,7 +41,7 @@ def aligned_face(picture: Image.Image, name: str) -> Tensor:
         raise UserError(f"{name} is {picture.width}x{picture.height} pixels, which is too small: {needed}")
     landmarks = _landmarks(picture)
     if landmarks is None:
-        advice = "choose another picture, or take its center square with --no-align (align=False)"
+        advice = "choose another picture, or turn alignment off (--no-align, align=False) to take its center square"
         raise UserError(f"no face found in {name}: {advice}")
     factor, shift = similarity(landmarks, LANDMARKS)
     if (again := _landmarks(_framed(picture, factor, shift, _AGAIN))) is not None:

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from open_clip import CLIP
 from PIL import Image
@@ -59,6 +60,7 @@ def write_photographs(folder: Path) -> None:
         os.link(folder / f"{i % 2}.png", folder / f"{i}.png")
 
 
+@pytest.mark.slow
 def test_the_paper_at_full_size(tmp_path, monkeypatch):
     """profile=celebahq as it is configured, except for the numbers of pairs and steps."""
     torch.manual_seed(0)

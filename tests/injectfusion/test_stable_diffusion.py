@@ -183,6 +183,7 @@ def test_a_network_for_inpainting_is_refused(pipeline):
         StableDiffusion(pipeline)
 
 
+@pytest.mark.parametrize("pipeline", ["epsilon"], indirect=True)
 def test_the_papers_prompts_through_the_command_line(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path / "model")
     command = [

@@ -1,0 +1,1 @@
+"""A page to try the method on two pictures: `python -m experiments.demo`."""
