@@ -133,6 +133,8 @@ class Statistics(Distances):
 
     Attributes:
         name: of the reference images, as tables print it.
+        images: their number.
+        weights_sha256: of the network of the features; statistics fit no other network.
         mean, covariance: (D,) and, unbiased, (D, D), float64.
         third: E[y_i y_j y_k] for i <= j <= k, float64, in the order of `torch.combinations`; not centered.
         self_similarity: () float64, mean of the kernel over all pairs of different reference images.
@@ -140,13 +142,14 @@ class Statistics(Distances):
 
     name: str
     images: int
+    weights_sha256: str
     mean: Tensor
     covariance: Tensor
     third: Tensor
     self_similarity: Tensor
 
     @classmethod
-    def of(cls, features: Tensor, name: str) -> Self:
+    def of(cls, features: Tensor, name: str, weights_sha256: str) -> Self:
         """The statistics of features (M, D). UserError: M is at most D."""
         images, dimension = features.shape
         require(images, dimension, "reference images")
@@ -155,7 +158,7 @@ class Statistics(Distances):
         for y in reference.features.split(_CHUNK):
             third += (y[:, :, None] * y[:, None, :]).flatten(start_dim=1).T @ y
         third = third.view(dimension, dimension, dimension)[_ordered(dimension)] / images
-        return cls(name, images, *reference._gaussian, third, reference._self_similarity)
+        return cls(name, images, weights_sha256, *reference._gaussian, third, reference._self_similarity)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -163,14 +166,16 @@ class Statistics(Distances):
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["reference"])
-                return cls(about["name"], about["images"], *map(file.get_tensor, _TENSORS))
+                about = [about[key] for key in ("name", "images", "weights_sha256")]
+                return cls(*about, *map(file.get_tensor, _TENSORS))
         except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"{path} holds no statistics of reference images ({first_line(error)})") from error
 
     def write(self, path: Path) -> None:
         """Write a safetensors file, atomically; raises as `write_atomic`."""
-        about = json.dumps({"images": self.images, "name": self.name})  # one key: safetensors keeps no order of several
-        content = save({name: getattr(self, name).contiguous() for name in _TENSORS}, {"reference": about})
+        about = {"images": self.images, "name": self.name, "weights_sha256": self.weights_sha256}
+        # One key: safetensors does not keep the order of several.
+        content = save({name: getattr(self, name).contiguous() for name in _TENSORS}, {"reference": json.dumps(about)})
         write_atomic(path, lambda p: p.write_bytes(content))
 
     @property

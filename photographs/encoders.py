@@ -136,6 +136,18 @@ def read_auc(path: Path, weights_sha256: str) -> dict[str, float]:
     return {a: sum(measured["labels"][c]["auc"] for c in columns) / len(columns) for a, columns in labels.items()}
 
 
+def read_statistics(path: Path, weights_sha256: str) -> Statistics:
+    """The statistics of reference images, from a file of `photographs.statistics`.
+
+    UserError: the file is missing or altered, or belongs to other weights than those of this sha256.
+    """
+    command = "python -m photographs.statistics"
+    statistics = Statistics.read(verified_weights(path, command))
+    if statistics.weights_sha256 != weights_sha256:
+        raise UserError(f"{path} was computed with other weights of the attribute network: run `{command}`")
+    return statistics
+
+
 def identity(device: str = "cpu") -> OnnxArcFace:
     """(B, 3, 64, 64) uint8 -> (B, 128) unit vectors of MobileFaceNet on faces aligned by the landmarks of the frame.
 
@@ -167,9 +179,10 @@ def suite(device: str = "cpu") -> EncoderSuite:
         UserError: weights are missing, truncated or have a wrong hash; the errors of `read_auc`.
     """
     load = cache(load_network)  # three of the encoders share the network
+    features = AttributeFeatures(load, device)
     return EncoderSuite(
         name="photographs",
-        features=AttributeFeatures(load, device),
+        features=features,
         gram=AttributeStages(load, device),
         identity=identity(device),
         clip=None,
@@ -178,7 +191,7 @@ def suite(device: str = "cpu") -> EncoderSuite:
         frechet_label="FD (celeba)",
         kernel_label="KID (celeba)",
         image_size=SIZE,
-        statistics=lambda: Statistics.read(verified_weights(STATISTICS, "python -m photographs.statistics")),
+        statistics=lambda: read_statistics(STATISTICS, features.provenance.weights_sha256),
     )
 
 

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
             features = embed(encoder, images, progress.track, "features")
         name = f"CelebA {Path(file_name(TRAINING[0])).stem} to {Path(file_name(TRAINING[-1])).stem}"
         path = options.out / STATISTICS.name
-        Statistics.of(features, name).write(path)
+        Statistics.of(features, name, encoder.provenance.weights_sha256).write(path)
         record_sha256(path)
         print(f"wrote {path}: {len(features)} images")
 

@@ -25,7 +25,7 @@ from procfaces.domain import FaceDomain
 from procfaces.encoders import EmbeddedAttributes
 
 FEATURES = torch.from_numpy(np.random.default_rng(0).standard_normal((90, 64)))
-STATISTICS = Statistics.of(FEATURES, "faces that are elsewhere")
+STATISTICS = Statistics.of(FEATURES, "faces that are elsewhere", "ab12")
 FLOOR = PlannedRow("contents as results", "contents")
 
 

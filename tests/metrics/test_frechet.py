@@ -91,7 +91,7 @@ def test_too_few_images_are_refused_with_the_number_needed() -> None:
     with pytest.raises(UserError, match=r"at least 9 reference images, got 5"):
         frechet_distance(normal(100, 8), normal(5, 8))
     with pytest.raises(UserError, match=r"at least 9 reference images, got 8"):
-        Statistics.of(normal(8, 8), "few")
+        Statistics.of(normal(8, 8), "few", "ab12")
     with pytest.raises(UserError, match=r"at least 2 images"):
         kernel_distance(normal(1, 8), normal(100, 8))
 
@@ -100,7 +100,7 @@ def test_too_few_images_are_refused_with_the_number_needed() -> None:
 def test_statistics_give_the_distances_of_the_features(m: int, tmp_path: Path) -> None:
     features, results = normal(m, 7, 1) @ normal(7, 7, 2) + 0.5, normal(40, 7, 3) - 0.2
     counts = torch.from_numpy(np.random.default_rng(0).multinomial(40, np.full(40, 1 / 40), size=6))
-    whole, statistics = Reference(features), Statistics.of(features, "some images")
+    whole, statistics = Reference(features), Statistics.of(features, "some images", "ab12")
     statistics.write(tmp_path / "statistics.safetensors")
     read = Statistics.read(tmp_path / "statistics.safetensors")
     assert (read.name, read.images, read.dimension, read.sha256) == ("some images", m, 7, statistics.sha256)
@@ -113,7 +113,7 @@ def test_statistics_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     path = tmp_path / "statistics.safetensors"
     with pytest.raises(UserError, match=r"statistics\.safetensors holds no statistics"):
         Statistics.read(path)
-    Statistics.of(normal(9, 3), "x").write(path)
+    Statistics.of(normal(9, 3), "x", "ab12").write(path)
     for content in (path.read_bytes()[:-8], b"{}", b"\x08" + bytes(7) + b"{}      "):  # cut, text, no tensors
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"statistics\.safetensors holds no statistics"):

@@ -45,7 +45,7 @@ def with_statistics(device: str) -> EncoderSuite:
     suite = encoders.suite(device)
     features = embed(suite.features, render(sample_faces(range(1000, 1100))))
     reader = DoubtfulReader(networks.load, device)
-    own = {"reference": None, "statistics": lambda: Statistics.of(features, "faces elsewhere")}
+    own = {"reference": None, "statistics": lambda: Statistics.of(features, "faces elsewhere", "ab12")}
     return replace(suite, clip=None, prompts={}, reader=reader, **own)
 
 

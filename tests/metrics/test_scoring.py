@@ -200,7 +200,7 @@ def test_an_attribute_of_several_columns(targets: Targets, half: Score) -> None:
 
 
 def test_statistics_of_the_reference_give_the_numbers_of_its_features(half: Score) -> None:
-    statistics = Statistics.of(REFERENCE, "noise")
+    statistics = Statistics.of(REFERENCE, "noise", "ab12")
     again = score(HALF, prepare(ORIGINALS, CONTENTS, statistics, SUITE, reference_name="noise (300 images)"), SUITE)
     for name in ("fd", "kid"):
         assert again.estimates[name].value == pytest.approx(half.estimates[name].value, rel=1e-9)
@@ -282,7 +282,10 @@ def test_results_that_do_not_fit_are_refused_before_anything_is_embedded(targets
         ({"truth": (torch.zeros(N, 3), torch.zeros(N - 1, 3))}, "80 originals and 79 true values"),
         ({"reference": REFERENCE[:, :2]}, r"are \(300, 2\), the encoders colors give \(M, 3\)"),
         ({"reference": REFERENCE[:, 0]}, r"are \(300,\), the encoders colors give \(M, 3\)"),
-        ({"reference": Statistics.of(REFERENCE[:, :2], "x")}, r"are \(300, 2\), the encoders colors give \(M, 3\)"),
+        (
+            {"reference": Statistics.of(REFERENCE[:, :2], "x", "ab12")},
+            r"are \(300, 2\), the encoders colors give \(M, 3\)",
+        ),
         ({"encoders": replace(NOTHING_EMBEDDED, image_size=16)}, "originals are 8x8, the encoders colors take 16x16"),
     ],
 )

@@ -17,7 +17,15 @@ from metrics.encoders.arcface import OnnxArcFace
 from metrics.encoders.base import EncoderSuite, embed
 from metrics.frechet import Reference
 from photographs import encoders
-from photographs.encoders import ATTRIBUTES, COLUMNS, LIGHTNESS, read_auc, skin_lightness
+from photographs.encoders import (
+    ATTRIBUTES,
+    COLUMNS,
+    LIGHTNESS,
+    STATISTICS,
+    read_auc,
+    read_statistics,
+    skin_lightness,
+)
 from photographs.frame import LANDMARKS
 from photographs.networks.attributes import LABELS
 
@@ -127,6 +135,9 @@ def test_the_statistics_are_of_these_features(suite: EncoderSuite, faces: Tensor
     assert suite.statistics is not None
     statistics = suite.statistics()
     assert (statistics.images, statistics.dimension, statistics.name) == (9000, 64, "CelebA 000001 to 009000")
+    assert statistics.weights_sha256 == suite.features.provenance.weights_sha256
+    with pytest.raises(UserError, match=r"computed with other weights.*run `python -m photographs\.statistics`"):
+        read_statistics(STATISTICS, "0" * 64)
     counts = torch.ones(1, N)
     features = embed(suite.features, faces)
     noise = torch.randint(0, 256, faces.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
