@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torchvision.models import vgg19
 
 from experiments.assets.catalogue import ASSETS, by_file
+from experiments.domains.portraits import PORTRAITS
 from injectfusion.core.assets import LOCK, accept
 from injectfusion.core.errors import UserError
+from injectfusion.core.images import list_images, read_image
 from metrics.encoders import faces, inception, openclip
 from metrics.encoders.alignment import TEMPLATE, FaceDetector, reference_crop, similarity, warp
 from metrics.encoders.arcface import IrSe50, OnnxArcFace
@@ -29,6 +31,7 @@ from metrics.encoders.inception import Inception
 from metrics.encoders.irse import IRSE50
 from metrics.encoders.openclip import OpenClip
 from metrics.encoders.vgg import GATYS, LAYERS, Vgg19
+from photographs.frame import LANDMARKS, reduced
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,6 +113,15 @@ def test_identity_gives_unit_vectors_whatever_the_batch(network, folder: Path, i
     assert vectors.shape == (3, encoder.dimension)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(encoder(images[1:2]), vectors[1:2], atol=1e-4, rtol=0)
+
+
+def test_the_detector_finds_faces_at_64_px() -> None:
+    """As in profile=celeba64 encoders=faces_onnx."""
+    portraits = [reduced(read_image(path)) for path in list_images(PORTRAITS / "people")[:6]]
+    for image in portraits:
+        found = FaceDetector("cpu")(image)
+        assert found is not None
+        assert np.abs((found + (0.5 + 0.5j)) / 64 - LANDMARKS).max() < 0.15
 
 
 def test_ir_se50_sees_the_reference_crop(folder: Path) -> None:
