@@ -10,7 +10,8 @@ import argparse
 import gc
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +49,14 @@ def edit(options: argparse.Namespace, progress: Progress) -> Path:
     """
     _require_network(options.profile)
     inputs = {"content": options.content, "original": options.original}
-    strip = options.out.with_name(f"{options.out.stem}-strip{options.out.suffix}")
     with progress.stage("starting PyTorch"):
         from injectfusion.core.devices import resolve_device
         from injectfusion.core.images import open_image, save_image
 
+        strip = _strip_file(options.out)
         _require_outputs([options.out, strip], list(inputs.values()))
-        method = _method(options)
+        with _options_named():
+            method = _method(options)
         device = resolve_device(options.device)
     with progress.stage("reading the pictures"):
         from injectfusion.user_picture import ENOUGH, for_network
@@ -79,7 +81,8 @@ def edit(options: argparse.Namespace, progress: Progress) -> Path:
         from injectfusion.injection import inject
 
         pair = images["content"][None], images["original"][None]
-        images["result"] = inject(backbone, *pair, method, options.steps, options.seed)[0]
+        with _options_named():
+            images["result"] = inject(backbone, *pair, method, options.steps, options.seed)[0]
     save_image(options.out, images["result"])
     save_image(strip, _strip(images))
     return strip
@@ -123,13 +126,19 @@ def _require_network(name: str) -> None:
         raise UserError(unknown("profile", name, [*SHIPPED, "OWNER/NAME"]))
 
 
+def _strip_file(out: Path) -> Path:
+    """The file of the strip. UserError: the name of the result does not end in that of a format."""
+    from injectfusion.core.images import SUFFIXES
+
+    if (suffix := out.suffix.lower()) not in SUFFIXES:
+        raise UserError(f"--out {out}: the name must end in {', '.join(SUFFIXES)}, not {suffix or 'nothing'}")
+    return out.with_name(f"{out.stem}-strip{out.suffix}")
+
+
 def _require_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Refuse files that cannot be written, or that are the pictures themselves."""
     from injectfusion.core.files import require_writable
-    from injectfusion.core.images import SUFFIXES
 
-    if (suffix := outputs[0].suffix.lower()) not in SUFFIXES:
-        raise UserError(f"--out {outputs[0]}: the name must end in {', '.join(SUFFIXES)}, not {suffix or 'nothing'}")
     for path in outputs:
         if path.is_dir():
             raise UserError(f"{path} is a folder, and --out needs the name of a file")
@@ -138,24 +147,31 @@ def _require_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     require_writable(outputs[0].absolute().parent, "--out")
 
 
+@contextmanager
+def _options_named() -> Iterator[None]:
+    """Errors about settings of the method speak of the options that set them."""
+    try:
+        yield
+    except UserError as error:
+        message = re.sub(r"\bmethod\.(\w+)(=?)", lambda found: _option(found[1]) + " " * len(found[2]), str(error))
+        message = re.sub(r"^steps\b", _option("steps"), message)
+        raise UserError(message.replace("null or [top, bottom, left, right]", "top, bottom, left, right")) from error
+
+
 def _method(options: argparse.Namespace) -> "Method":
-    """The method with these options. UserError: a value is not valid; it is called by the name of its option."""
+    """The method with these options. UserError: a value is not valid."""
     from injectfusion.method import Method
     from injectfusion.schedule import TRAIN_STEPS, timesteps
 
-    try:
-        timesteps(options.steps, TRAIN_STEPS)
-        return Method(
-            blend=options.blend,
-            gamma=options.gamma,
-            omega=options.omega,
-            t_edit=options.t_edit,
-            t_boost=min(Method.t_boost, options.t_edit),
-            box=options.box,
-        )
-    except UserError as error:
-        message = re.sub(r"\bmethod\.(\w+)|^steps\b", lambda found: _option(found[1] or "steps"), str(error))
-        raise UserError(message) from error
+    timesteps(options.steps, TRAIN_STEPS)
+    return Method(
+        blend=options.blend,
+        gamma=options.gamma,
+        omega=options.omega,
+        t_edit=options.t_edit,
+        t_boost=min(Method.t_boost, options.t_edit),
+        box=options.box,
+    )
 
 
 def _option(setting: str) -> str:

@@ -5,7 +5,7 @@ the upper left corner. A similarity transform (factor, shift) maps a point z to 
 """
 
 from functools import cache
-from math import ceil, floor
+from math import ceil, floor, sqrt
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from metrics.encoders.alignment import MIN_FACE, similarity
 from photographs.frame import LANDMARKS, SIZE
 
 SMALLEST = 32  # side in pixels of the square that is enlarged to the frame
-# A face is searched in the picture with its shorter side enlarged to 256 pixels or its longer side reduced to 800. The
-# landmarks are then found again in the framed face at 256 pixels, which is upright and as large as the faces on which
-# LANDMARKS were measured: the detector's errors depend on tilt and size.
-_SHORTER, _LONGER, _AGAIN = 256, 800, 256
+# A face is searched in the picture with its shorter side enlarged to 256 pixels, or reduced to the area of a square of
+# 800 pixels (in a panorama reduced to a width of 800, faces would be too small to find). The landmarks are then found
+# again in the framed face at 256 pixels, which is upright and as large as the faces on which LANDMARKS were measured:
+# the detector's errors depend on tilt and size.
+_SHORTER, _SQUARE, _AGAIN = 256, 800, 256
 _LIKELY = 0.9  # detections less likely than this, relative to the most likely one, are ignored: many are no faces
 
 
@@ -53,7 +54,7 @@ def aligned_face(picture: Image.Image, name: str) -> Tensor:
 
 def _landmarks(picture: Image.Image) -> np.ndarray | None:
     """The five landmarks of a picture's largest face, (5,) complex in the order of LANDMARKS; None without a face."""
-    scale = min(_LONGER / max(picture.size), max(1, _SHORTER / min(picture.size)))
+    scale = min(_SQUARE / sqrt(picture.width * picture.height), max(1, _SHORTER / min(picture.size)))
     width, height = (round(side * scale) for side in picture.size)
     if min(width, height) < MIN_FACE:
         return None

@@ -32,9 +32,9 @@ class UserError(Exception):
 def unknown(kind: str, name: object, known: Sequence[str]) -> str:
     """The message for a name that is not known: `unknown blend 'slrp'; did you mean slerp? (known: ...)`."""
     near = difflib.get_close_matches(str(name), known, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
     listed = f"(known: {', '.join(sorted(known))})" if len(known) <= 30 else "(`python run.py --help` lists them)"
-    return f"unknown {kind} '{name}'; {hint}{listed}"
+    return f"unknown {kind} '{name}'{hint} {listed}"
 
 
 def user_error(error: BaseException) -> UserError | None:

@@ -153,7 +153,7 @@ def require_writable(folder: Path, key: str) -> None:
     """Create the folder and check that files can be written into it.
 
     Args:
-        key: configuration key, named in the message.
+        key: configuration key, or option of a command (`--out`), named in the message.
     Raises:
         UserError: it cannot be created or written.
     """
@@ -162,8 +162,9 @@ def require_writable(folder: Path, key: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(bytes(4096))  # some bytes: a full disk still has room for an empty file
     except OSError as error:
-        advice = f"choose another folder with {key}="
-        raise UserError(f"{key}={folder} cannot be written ({error.strerror}); {advice}") from error
+        given = f"{key} " if key.startswith("-") else f"{key}="
+        advice = f"choose another folder with {given.rstrip()}"
+        raise UserError(f"{given}{folder} cannot be written ({error.strerror}); {advice}") from error
     finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)

@@ -45,7 +45,7 @@ READ = {  # what cannot be read: the beginning of the message
     "=3": "=3 is not of the form key=value",
     "experiment.title=a\nb": "'experiment.title=a\\nb' has a line break",
     "experiment.title=\udcff": "'experiment.title=\\udcff' has a line break or another control character",
-    "scale=3": "unknown scale '3'; (known: full, quick, smoke)",
+    "scale=3": "unknown scale '3' (known: full, quick, smoke)",
     "scale=null": "unknown scale 'null'",
     "experiment=[table1,table2]": "unknown experiment '[table1,table2]'; did you mean table2 or table1?",
     "experiment=../config": "unknown experiment '../config'",
@@ -75,8 +75,8 @@ COMPOSED = {
     "data.path=x": "data.path is a key of data=celeba and data=celebahq and data=folder; this command chooses "
     "none of them",
     "experiment=tabel2": "unknown experiment 'tabel2'; did you mean table2 or table1?",
-    "scale=": "unknown scale ''; (known: full, quick, smoke)",
-    "hydra/launcher=nope": "unknown hydra/launcher 'nope'; (known: basic, joblib",
+    "scale=": "unknown scale '' (known: full, quick, smoke)",
+    "hydra/launcher=nope": "unknown hydra/launcher 'nope' (known: basic, joblib",
     "hydra.job.chdir=x": "hydra.job.chdir=x: Value 'x' is not a valid bool",
     "hydra.searchpath=3": "hydra.searchpath must be a list of strings. Got: 3",
 }

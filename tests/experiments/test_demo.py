@@ -22,6 +22,7 @@ from injectfusion import Method, inject, load, read_picture
 from injectfusion.core.images import to_model, to_uint8
 from injectfusion.sampling import generate, invert
 from metrics.color import color_distance
+from procfaces.domain import FaceDomain
 
 PEOPLE = PORTRAITS / "people"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -126,7 +127,7 @@ def page(chromium, address):
     page = chromium.new_page(viewport={"width": 1400, "height": 1200})
     page.set_default_timeout(ANSWER)
     page.goto(address)
-    page.locator("#result img").wait_for()
+    page.locator("#celeba64-result img").wait_for()
     yield page
     page.close()
 
@@ -154,7 +155,7 @@ def upload(page, name: str, path: Path) -> None:
 
 
 def set_slider(page, name: str, value: float) -> None:
-    number = page.get_by_label(f"number input for {name}")
+    number = page.get_by_label(f"number input for {name}").and_(page.locator(":visible"))
     number.fill(str(value))
     number.press("Tab")
 
@@ -162,17 +163,17 @@ def set_slider(page, name: str, value: float) -> None:
 def test_the_page_opens_with_an_example(page):
     content, original = (read_picture(PEOPLE / name)[None] for name in ("003.jpg", "010.jpg"))
     expected = inject(load("celeba64"), content, original, steps=25)[0].permute(1, 2, 0).numpy()
-    reduced = np.asarray(Image.fromarray(shown(page, "result")).resize((64, 64), Image.Resampling.BOX))
+    reduced = np.asarray(Image.fromarray(shown(page, "celeba64-result")).resize((64, 64), Image.Resampling.BOX))
     assert np.abs(reduced.astype(int) - expected).mean() < 4
     assert page.locator("table", has_text="reconstruction").is_visible()
 
 
 def test_a_slider_changes_the_result(page):
-    before = shown(page, "result"), shown(page, "reconstruction")
-    with changes(page, "result"):
+    before = shown(page, "celeba64-result"), shown(page, "celeba64-reconstruction")
+    with changes(page, "celeba64-result"):
         set_slider(page, "gamma", 0)
-    assert np.abs(shown(page, "result").astype(int) - before[0]).mean() > 4
-    assert np.array_equal(shown(page, "reconstruction"), before[1])
+    assert np.abs(shown(page, "celeba64-result").astype(int) - before[0]).mean() > 4
+    assert np.array_equal(shown(page, "celeba64-reconstruction"), before[1])
 
 
 def test_own_pictures_replace_the_examples(page, tmp_path: Path):
@@ -180,10 +181,10 @@ def test_own_pictures_replace_the_examples(page, tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
     turned.save(tmp_path / "own.jpg", exif=exif, quality=95)
-    with changes(page, "result"):
-        upload(page, "content", tmp_path / "own.jpg")
+    with changes(page, "celeba64-result"):
+        upload(page, "celeba64-content", tmp_path / "own.jpg")
     upright = read_picture(tmp_path / "own.jpg").permute(1, 2, 0).numpy().astype(int)
-    reduced = np.asarray(Image.fromarray(shown(page, "seen-content")).resize((64, 64), Image.Resampling.BOX))
+    reduced = np.asarray(Image.fromarray(shown(page, "celeba64-seen-content")).resize((64, 64), Image.Resampling.BOX))
     assert np.abs(reduced - upright).mean() < 4
 
 
@@ -198,7 +199,7 @@ def test_a_bad_picture_gets_a_clear_message(page, tmp_path: Path, name: str, con
     Image.new("RGB", (300, 300), "gray").save(tmp_path / name)
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    upload(page, "content", tmp_path / name)
+    upload(page, "celeba64-content", tmp_path / name)
     toast = page.get_by_test_id("toast-body")
     toast.wait_for()
     assert message in toast.inner_text()
@@ -206,24 +207,50 @@ def test_a_bad_picture_gets_a_clear_message(page, tmp_path: Path, name: str, con
 
 
 def test_two_clicks_limit_the_injection_to_a_box(page):
-    whole = shown(page, "result")
-    view = page.locator("#seen-original img")
+    whole = shown(page, "celeba64-result")
+    view = page.locator("#celeba64-seen-original img")
     side = view.bounding_box()["width"]
-    with changes(page, "seen-original"):
+    with changes(page, "celeba64-seen-original"):
         view.click(position={"x": 0.9 * side, "y": 0.9 * side})  # any corner first
-    with changes(page, "result"):
+    with changes(page, "celeba64-result"):
         view.click(position={"x": 0.5 * side, "y": 0.5 * side})
-    original = shown(page, "seen-original").astype(int)
-    inside, outside = shown(page, "result").astype(int), np.s_[:96, :96]
+    original = shown(page, "celeba64-seen-original").astype(int)
+    inside, outside = shown(page, "celeba64-result").astype(int), np.s_[:96, :96]
     assert np.abs(inside - original)[outside].mean() < np.abs(whole - original)[outside].mean()
-    with changes(page, "result"):
+    with changes(page, "celeba64-result"):
         page.get_by_role("button", name="Remove the box").click()
-    assert np.array_equal(shown(page, "result"), whole)
+    assert np.array_equal(shown(page, "celeba64-result"), whole)
 
 
-def test_the_other_domain_starts_with_a_pair_of_its_own(page):
-    with changes(page, "result"):
-        page.get_by_label("drawings").check()
-    page.wait_for_timeout(1000)
-    with changes(page, "result"):
+def test_an_example_replaces_the_pictures(page):
+    with changes(page, "celeba64-result"):
+        page.locator("#celeba64-examples").get_by_label("Thumbnail 2 of 3").click()
+    with changes(page, "celeba64-result"):
+        set_slider(page, "omega", 1)
+    seen = np.asarray(Image.fromarray(shown(page, "celeba64-seen-content")).resize((64, 64), Image.Resampling.BOX))
+    assert np.abs(seen - read_picture(PEOPLE / "021.jpg").permute(1, 2, 0).numpy().astype(int)).mean() < 4
+    assert not page.get_by_test_id("toast-body").is_visible()
+
+
+def test_another_original_has_no_box(page):
+    view = page.locator("#celeba64-seen-original img")
+    with changes(page, "celeba64-result"):
+        for place in (50, 120):
+            with changes(page, "celeba64-seen-original"):
+                view.click(position={"x": place, "y": place})
+    with changes(page, "celeba64-result"):
+        page.locator("#celeba64-examples").get_by_label("Thumbnail 2 of 3").click()
+    page.wait_for_timeout(5000)  # the pictures and the box may change one after the other
+    seen = np.asarray(Image.fromarray(shown(page, "celeba64-seen-original")).resize((64, 64), Image.Resampling.BOX))
+    assert np.abs(seen - read_picture(PEOPLE / "034.jpg").permute(1, 2, 0).numpy().astype(int)).mean() < 4
+
+
+def test_the_other_tab_has_pictures_of_its_own(page):
+    page.get_by_role("tab", name="Drawings").click()
+    page.locator("#procfaces-result img").wait_for()
+    drawn = FaceDomain()
+    original = drawn.images(drawn.pairs(1)[0])[1].permute(1, 2, 0).numpy().astype(int)
+    seen = np.asarray(Image.fromarray(shown(page, "procfaces-seen-original")).resize((64, 64), Image.Resampling.BOX))
+    assert np.abs(seen - original).mean() < 4
+    with changes(page, "procfaces-result"):
         set_slider(page, "omega", 1)

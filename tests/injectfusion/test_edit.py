@@ -141,7 +141,7 @@ def bad(folder: Path) -> Path:
     ("picture", "message"),
     [
         ("tiny.png", "tiny.png is 10x10 pixels, which is too small: .* needs 32x32"),
-        ("flat.jpg", "no face found in flat.jpg: .* --no-align"),
+        ("flat.jpg", "no face found in flat.jpg: .*--no-align"),
         ("animated.gif", "animated.gif has 2 frames"),
         ("animated.webp", "animated.webp has 2 frames"),
         ("phone.heic", "cannot read the image phone.heic: HEIC is not supported; convert it to JPEG or PNG"),
@@ -166,7 +166,7 @@ def test_pictures_that_cannot_be_used(bad: Path, refused, place: str, picture: s
         ("--omega nan", r"--omega is nan; it must lie in \[0, 1\]"),
         ("--t-edit -1", r"--t-edit is -1; it must lie in \[0, 1000\]"),
         ("--blend slrp", "unknown blend 'slrp'; did you mean slerp"),
-        ("--box 0.5 0.2 0 1", r"--box is \[0\.5, 0\.2, 0\.0, 1\.0\]; it must be"),
+        ("--box 0.5 0.2 0 1", r"--box is \[0\.5, 0\.2, 0\.0, 1\.0\]; it must be top, bottom, left, right with 0"),
         ("--box 0 1", "argument --box: expected 4 arguments"),
         ("--steps 1", r"--steps must be in \[2, 1000\], got 1"),
         ("--device tpu", "device tpu is not available"),
@@ -174,8 +174,9 @@ def test_pictures_that_cannot_be_used(bad: Path, refused, place: str, picture: s
         ("--profile no/where/at/all", "there is no folder no/where/at/all"),
         ("--colour red", "unrecognized arguments: --colour red"),
         ("--out result", r"--out result: the name must end in \.png, \.jpg, \.jpeg, \.webp, not nothing"),
+        ("--out /", r"--out /: the name must end in"),
         ("--out result.gif", r"the name must end in .*, not \.gif"),
-        ("--out file/result.png", "--out=.*/file cannot be written"),
+        ("--out file/result.png", "--out .*/file cannot be written"),
         ("--out x.png", "x.png is a folder, and --out needs the name of a file"),
         (f"--out {CONTENT}", "would overwrite the picture .*003.jpg"),
     ],
@@ -183,6 +184,13 @@ def test_pictures_that_cannot_be_used(bad: Path, refused, place: str, picture: s
 def test_options_that_are_not_valid(bad: Path, refused, options: str, message: str) -> None:
     (bad / "x.png").mkdir()
     refused([*PAIR, *options.split()], message)
+
+
+def test_a_blend_that_fails_is_named_by_its_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*PAIR, "--blend", "os.path.join", "--steps", "2"])
+    assert (end.value.code, list(folder.iterdir())) == (2, [])
+    assert capsys.readouterr().err.startswith("error: --blend os.path.join fails: TypeError")
 
 
 def test_a_picture_smaller_than_the_network(bad: Path, refused) -> None:

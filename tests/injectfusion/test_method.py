@@ -94,7 +94,7 @@ def test_blends_are_names_paths_mappings_or_functions():
         ({"box": 3}, "method.box is 3; it must be null or"),
         ({"box": [0, 0.5, 0, 1], "site": "skips"}, "method.box needs a single feature map, and method.site=skips"),
         ({"site": "decoder0"}, r"unknown method.site 'decoder0'; did you mean decoder1 .. decoderN"),
-        ({"site": None, "blend": None}, r"unknown method.site 'None'; .*h\+skips"),
+        ({"site": None, "blend": None}, r"unknown method.site 'None' .*h\+skips"),
         ({"gamma_schedule": "falling"}, "unknown method.gamma_schedule 'falling'"),
         ({"content_source": "inverse"}, "unknown method.content_source 'inverse'; did you mean"),
         ({"blend": "slrp"}, "unknown blend 'slrp'; did you mean slerp"),

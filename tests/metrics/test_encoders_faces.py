@@ -301,7 +301,7 @@ def test_onnx_weights_in_a_second_file_count(tmp_path: Path) -> None:
     [
         (Inception, r"missing: .*inception-2015-12-05\.pt .*download it from"),
         (lambda folder: OnnxArcFace(folder, file="mine.onnx"), r"missing: .*mine\.onnx"),
-        (lambda folder: OnnxArcFace(folder, alignment="dlib"), r"unknown alignment 'dlib'; \(known: mtcnn, none\)"),
+        (lambda folder: OnnxArcFace(folder, alignment="dlib"), r"unknown alignment 'dlib' \(known: mtcnn, none\)"),
         (lambda folder: OnnxArcFace(folder, std=(1, 0, 1)), "std above 0"),
         (lambda folder: OpenClip(folder, model="ViT-B"), "unknown CLIP model 'ViT-B'; did you mean ViT-B-32"),
         (lambda folder: Vgg19(folder, layers=["relu6_1"]), "name at least one of conv1_1, relu1_1"),

@@ -95,12 +95,21 @@ def test_of_two_faces_the_larger_is_taken() -> None:
     assert difference(found, aligned_face(portrait(4), "c")) > 40
 
 
+def test_a_small_face_in_a_panorama_is_found() -> None:
+    picture = gray(6000, 600)
+    picture.paste(portrait(3).resize((240, 240), Image.Resampling.LANCZOS), (4000, 300))
+    assert difference(aligned_face(picture, "a"), aligned_face(portrait(3), "b")) < 15
+
+
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
         (gray(10, 10), r"^a\.png is 10x10 pixels, which is too small: the square around a face .* needs 32x32$"),
-        (gray(300, 200), r"^no face found in a\.png: .* --no-align"),
-        (gray(32, 9000), r"^no face found in a\.png"),  # reduced to 800 pixels, it is thinner than any face
+        (gray(300, 200), r"^no face found in a\.png: .*--no-align"),
+        (
+            gray(32, 9000),
+            r"^no face found in a\.png",
+        ),  # reduced to the area of 800 x 800 pixels, it is too thin for a face
     ],
 )
 def test_pictures_that_are_refused(picture: Image.Image, message: str) -> None:

@@ -175,7 +175,7 @@ BAD = [
     ("--steps", "0", "--steps must be at least 1"),
     ("--batch", "0", "--batch must be at least 1"),
     ("--seed", "-1", "--seed must be from 0"),
-    ("--out", "/dev/null/folder", "--out=/dev/null/folder cannot be written"),
+    ("--out", "/dev/null/folder", "--out /dev/null/folder cannot be written"),
     ("--device", "gpu", "--device must be cpu or cuda"),
     ("--device", "cuda", "--device cuda is for the U-Net only" if torch.cuda.is_available() else "device cuda is not"),
 ]
