@@ -32,7 +32,7 @@ _BOX = "Click two opposite corners of a box in it to inject inside this box only
 _MEASURES = """
 ID: cosine similarity of identity embeddings, 1 for the same picture. Color distance: in Lab units, 0 for equal colors.
 """
-_PEOPLE = [("003.jpg", "010.jpg"), ("021.jpg", "034.jpg"), ("055.jpg", "060.jpg")]
+_PEOPLE = [("045.jpg", "058.jpg"), ("038.jpg", "001.jpg"), ("069.jpg", "008.jpg")]
 
 
 class Example(NamedTuple):
