@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 
 from experiments.configuration import CONF, EXPERIMENTS, ROOT, composed, keys
-from injectfusion import save_image
-from procfaces.attributes import SPLITS, sample_faces
-from procfaces.renderer import render
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "results/README.md"])
 FENCE = re.compile(r"^```(\w*).*?\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -58,10 +55,13 @@ def test_tables_list_every_experiment_and_only_keys_that_exist():
 
 def test_counts_of_verdicts_are_those_of_the_results():
     text = (ROOT / "results/README.md").read_text()
-    lines = re.findall(r"^\| \[`(\w+)`\].*\| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
-    assert tuple(name for name, *_ in lines) == EXPERIMENTS
+    lines = re.findall(r"^\| \[`\w+`\]\((\S+)\).*\| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    names = [name for name, *_ in lines]
+    committed = sorted((ROOT / "results/photographs").glob("*.md"))
+    assert names[: len(EXPERIMENTS)] == [f"{name}.md" for name in EXPERIMENTS]
+    assert sorted(names[len(EXPERIMENTS) :]) == [f"photographs/{path.name}" for path in committed]
     for name, *counts in lines:
-        result = (ROOT / "results" / f"{name}.md").read_text()
+        result = (ROOT / "results" / name).read_text()
         found = [
             len(re.findall(rf"\| +{here} +\|$", result, re.MULTILINE))
             for here in ("holds", "within noise", "does not hold")
@@ -72,8 +72,6 @@ def test_counts_of_verdicts_are_those_of_the_results():
 def test_the_program_in_the_readme(tmp_path, monkeypatch):
     (program,) = (body for language, body in FENCE.findall((ROOT / "README.md").read_text()) if language == "python")
     monkeypatch.chdir(tmp_path)
-    content, original = render(sample_faces(SPLITS["pairs"][:2]))
-    save_image(Path("content.png"), content)
-    save_image(Path("original.png"), original)
+    Path("photographs").symlink_to(ROOT / "photographs")
     exec(program.replace("steps=25", "steps=3"), {})
     assert Path("result.png").exists()
