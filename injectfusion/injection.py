@@ -7,7 +7,7 @@ from injectfusion.backbones.base import Backbone
 from injectfusion.core.errors import UserError
 from injectfusion.core.images import to_model, to_uint8
 from injectfusion.method import Method
-from injectfusion.sampling import generate, invert, pair_generator, trajectory
+from injectfusion.sampling import Trajectory, generate, invert, pair_generator, trajectory
 
 
 def inject(
@@ -44,8 +44,22 @@ def inject(
     features = None
     if method.injects:
         features = trajectory(backbone, to_model(content.to(device)), steps, method.content_source)
-    generators = [pair_generator(seed, i) for i in range(len(original))]
-    result = generate(backbone, x_T, steps, method, features, generators)
+    return results(backbone, x_T, steps, method, features, seed)
+
+
+def results(
+    backbone: Backbone, x_T: Tensor, steps: int, method: Method, content: Trajectory | None = None, seed: int = 0
+) -> Tensor:
+    """The second half of `inject`, from what inversion gave: (B, 3, H, W) uint8 on the CPU.
+
+    Args:
+        x_T: (B, C, H, W) float32, the originals' inverted latents.
+        content: the contents' features; required where content is injected.
+    Raises:
+        UserError: the result is not finite; the errors of `generate`.
+    """
+    generators = [pair_generator(seed, i) for i in range(len(x_T))]
+    result = generate(backbone, x_T, steps, method, content, generators)
     if not torch.isfinite(result).all():
         raise UserError("the result is not finite; check the blend and its settings")
     return to_uint8(result).cpu()

@@ -4,23 +4,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 
-import torch
 from hydra.utils import instantiate
 from torch import Tensor
 
 from experiments.configuration import composed
 from injectfusion.backbones.loading import load
 from injectfusion.core.devices import resolve_device
-from injectfusion.core.errors import UserError
-from injectfusion.core.images import to_model, to_uint8
+from injectfusion.core.images import to_model
+from injectfusion.edit import STEPS
+from injectfusion.injection import results
 from injectfusion.method import RECONSTRUCTION, Method
-from injectfusion.sampling import Trajectory, generate, invert, pair_generator
+from injectfusion.sampling import Trajectory, invert
 from metrics.color import color_distance
 from metrics.encoders.base import EncoderSuite
 from metrics.identity import identity_similarity
 
-STEPS = 25  # of inversion and of generation
-SEED = 0  # of the noise of quality boosting
 _KEPT = 64  # pictures
 
 
@@ -70,11 +68,8 @@ class Editor:
         pair = _Pixels(content), _Pixels(original)
         with self._working:
             inverted, features = self._inverted(pair[1]), self._inverted(pair[0])
-            generators = [pair_generator(SEED, 0)]
-            result = generate(self._backbone, inverted.x_T, STEPS, method, features, generators)
-            if not torch.isfinite(result).all():
-                raise UserError("the result is not finite: choose other settings")
-            images = self._reconstructed(pair[1]), to_uint8(result)[0].cpu()
+            result = results(self._backbone, inverted.x_T, STEPS, method, features)[0]
+            images = self._reconstructed(pair[1]), result
             reconstruction, edited = (self._measure(image, *pair) for image in images)
         return reconstruction, edited
 
@@ -91,7 +86,7 @@ class Editor:
         return self._encoders.identity(picture.image[None])
 
     def _reconstruct(self, original: "_Pixels") -> Tensor:
-        return to_uint8(generate(self._backbone, self._inverted(original).x_T, STEPS, RECONSTRUCTION))[0].cpu()
+        return results(self._backbone, self._inverted(original).x_T, STEPS, RECONSTRUCTION)[0]
 
 
 class _Pixels:

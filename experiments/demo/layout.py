@@ -11,6 +11,7 @@ from torch import Tensor
 
 from experiments.demo.editor import Editor, Measured
 from experiments.domains.portraits import PORTRAITS
+from injectfusion.backbones.shipped_networks import SHIPPED
 from injectfusion.core.errors import UserError, user_message
 from injectfusion.hspace import BLENDS
 from injectfusion.method import Method
@@ -73,6 +74,8 @@ def _controls(editor: Editor, network: str, examples: Sequence[Example], opened:
         opened: the events upon which the first result is computed (`Any`: Gradio creates their types).
     """
 
+    aligns = SHIPPED[network].face is not None
+
     def name(part: str) -> str:
         return f"{network}-{part}"
 
@@ -99,7 +102,7 @@ def _controls(editor: Editor, network: str, examples: Sequence[Example], opened:
                 content = _picture(examples[0].content, "content", name("content"))
                 original = _picture(examples[0].original, "original", name("original"))
             align = gr.Checkbox(
-                True, label="alignment", info="Find the faces. Off: the center squares.", visible=network == "celeba64"
+                True, label="alignment", info="Find the faces. Off: the center squares.", visible=aligns
             )
             with gr.Row():
                 gamma = gr.Slider(0, 1, Method.gamma, step=0.05, label="gamma", info="how much content is injected")

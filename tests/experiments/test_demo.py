@@ -138,6 +138,11 @@ def shown(page, name: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(body)).convert("RGB"))
 
 
+def at_64_px(page, name: str) -> np.ndarray:
+    """The same at the network's size: (64, 64, 3) int."""
+    return np.asarray(Image.fromarray(shown(page, name)).resize((64, 64), Image.Resampling.BOX)).astype(int)
+
+
 @contextmanager
 def changes(page, name: str) -> Iterator[None]:
     """Wait until the image under a name is another one than before."""
@@ -163,8 +168,8 @@ def set_slider(page, name: str, value: float) -> None:
 def test_the_page_opens_with_an_example(page):
     content, original = (read_picture(PEOPLE / name)[None] for name in ("045.jpg", "058.jpg"))
     expected = inject(load("celeba64"), content, original, steps=25)[0].permute(1, 2, 0).numpy()
-    reduced = np.asarray(Image.fromarray(shown(page, "celeba64-result")).resize((64, 64), Image.Resampling.BOX))
-    assert np.abs(reduced.astype(int) - expected).mean() < 4
+    reduced = at_64_px(page, "celeba64-result")
+    assert np.abs(reduced - expected).mean() < 4
     assert page.locator("table", has_text="reconstruction").first.is_visible()
 
 
@@ -184,7 +189,7 @@ def test_own_pictures_replace_the_examples(page, tmp_path: Path):
     with changes(page, "celeba64-result"):
         upload(page, "celeba64-content", tmp_path / "own.jpg")
     upright = read_picture(tmp_path / "own.jpg").permute(1, 2, 0).numpy().astype(int)
-    reduced = np.asarray(Image.fromarray(shown(page, "celeba64-seen-content")).resize((64, 64), Image.Resampling.BOX))
+    reduced = at_64_px(page, "celeba64-seen-content")
     assert np.abs(reduced - upright).mean() < 4
 
 
@@ -227,7 +232,7 @@ def test_an_example_replaces_the_pictures(page):
         page.locator("#celeba64-examples").get_by_label("Thumbnail 2 of 3").click()
     with changes(page, "celeba64-result"):
         set_slider(page, "omega", 1)
-    seen = np.asarray(Image.fromarray(shown(page, "celeba64-seen-content")).resize((64, 64), Image.Resampling.BOX))
+    seen = at_64_px(page, "celeba64-seen-content")
     assert np.abs(seen - read_picture(PEOPLE / "038.jpg").permute(1, 2, 0).numpy().astype(int)).mean() < 4
     assert not page.get_by_test_id("toast-body").is_visible()
 
@@ -241,7 +246,7 @@ def test_another_original_has_no_box(page):
     with changes(page, "celeba64-result"):
         page.locator("#celeba64-examples").get_by_label("Thumbnail 2 of 3").click()
     page.wait_for_timeout(5000)  # the pictures and the box may change one after the other
-    seen = np.asarray(Image.fromarray(shown(page, "celeba64-seen-original")).resize((64, 64), Image.Resampling.BOX))
+    seen = at_64_px(page, "celeba64-seen-original")
     assert np.abs(seen - read_picture(PEOPLE / "001.jpg").permute(1, 2, 0).numpy().astype(int)).mean() < 4
 
 
@@ -250,7 +255,7 @@ def test_the_other_tab_has_pictures_of_its_own(page):
     page.locator("#procfaces-result img").wait_for()
     drawn = FaceDomain()
     original = drawn.images(drawn.pairs(1)[0])[1].permute(1, 2, 0).numpy().astype(int)
-    seen = np.asarray(Image.fromarray(shown(page, "procfaces-seen-original")).resize((64, 64), Image.Resampling.BOX))
+    seen = at_64_px(page, "procfaces-seen-original")
     assert np.abs(seen - original).mean() < 4
     with changes(page, "procfaces-result"):
         set_slider(page, "omega", 1)

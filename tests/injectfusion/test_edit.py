@@ -141,7 +141,7 @@ def bad(folder: Path) -> Path:
     ("picture", "message"),
     [
         ("tiny.png", "tiny.png is 10x10 pixels, which is too small: .* needs 32x32"),
-        ("flat.jpg", "no face found in flat.jpg: .*--no-align"),
+        ("flat.jpg", "no face found in flat.jpg: .*alignment off .--no-align, align=False."),
         ("animated.gif", "animated.gif has 2 frames"),
         ("animated.webp", "animated.webp has 2 frames"),
         ("phone.heic", "cannot read the image phone.heic: HEIC is not supported; convert it to JPEG or PNG"),
