@@ -314,4 +314,5 @@ def _add_origins(
     for name, columns in attributes.items():
         which = list(columns)
         found = origins.origin(result[:, which], sides.content[:, which], sides.original[:, which], threshold)
-        per_pair[f"{source}/{name}"] = pd.array(found, dtype="str")
+        # Objects: as strings, pandas 2 turns None, a pair that is left out, into the text "None".
+        per_pair[f"{source}/{name}"] = pd.Series(found, per_pair.index, dtype=object)

@@ -74,7 +74,7 @@ def make_cell(
 
 def origins(n: int, share: float) -> pd.DataFrame:
     """Per-pair numbers in which a share of the pairs has all its attributes from the content."""
-    origin = pd.array(np.where(np.arange(n) < share * n, "content", "original"), "str")
+    origin = np.where(np.arange(n) < share * n, "content", "original").astype(object)
     columns = {f"{source}/{name}": origin for source in ("clip", "truth") for name in ATTRIBUTES}
     index = pd.Index([f"{i:05d}" for i in range(n)], name="pair")
     return pd.DataFrame({"identity": 0.5, "gram": 0.01, "color": 3.0, **columns}, index=index)

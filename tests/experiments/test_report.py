@@ -75,7 +75,7 @@ def finished_cell(store: Store, label: str, pairs: str = "a" * 64, n: int = N) -
     colors = torch.randint(256, (n, 3, 1, 1), dtype=torch.uint8, generator=random).expand(n, 3, 16, 16)
     names = [f"clip/{name}" for name in ATTRIBUTES[:2]] + [f"truth/{name}" for name in ATTRIBUTES]
     origins = ["content", "original", None, "content", "original"]
-    columns = {name: pd.array([origins[(k + 2 * i) % 5] for k in range(n)], "str") for i, name in enumerate(names)}
+    columns = {name: np.array([origins[(k + 2 * i) % 5] for k in range(n)], object) for i, name in enumerate(names)}
     scores = {name: torch.rand(n, generator=random).double().numpy() for name in ("identity", "gram", "color")}
     index = pd.Index([f"{i:05d}" for i in range(n)], name="pair")
     return make_cell(store, label, n=n, pairs=pairs, images=colors, per_pair=pd.DataFrame(scores | columns, index))

@@ -92,7 +92,7 @@ def test_shares_and_agreements() -> None:
     c, o = "content", "original"
     origins = {"clip/nose": [c, c, o, None], "clip/eyes": [None] * 4}
     origins |= {"truth/nose": [c, o, None, c], "truth/eyes": [c, o, c, c]}
-    frame = pd.DataFrame({name: pd.array(values, dtype="str") for name, values in origins.items()})
+    frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in origins.items()})
     frame["identity"] = 0.1
     nose, eyes, *truth = shares(frame, Bootstrap(200))
     assert [(s.source, s.attribute) for s in truth] == [("truth", "nose"), ("truth", "eyes")]
