@@ -8,6 +8,7 @@ import itertools
 import operator
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +46,23 @@ def linear_alpha_cumprod(
     alpha_cumprod = torch.tensor(list(itertools.accumulate(alphas, operator.mul)), dtype=torch.float64)
     signal = (REFERENCE_SIZE / size) ** 2 * alpha_cumprod
     return signal / (signal + 1 - alpha_cumprod)
+
+
+def matched_timesteps(alpha_cumprod: Tensor, trained: Tensor) -> Tensor:
+    """The timesteps of training at which a network saw the noise of another schedule.
+
+    At each t, the result is the timestep at which the signal-to-noise ratio alpha_cumprod / (1 - alpha_cumprod) was the
+    same in training, interpolated linearly in its logarithm; where there was none, it is the first or the last.
+
+    Args:
+        alpha_cumprod: (T,) the schedule to run the network on, decreasing in (0, 1).
+        trained: (T',) the schedule of its training, decreasing in (0, 1).
+    Returns:
+        (T,) float64 in [0, T' - 1], ascending.
+    """
+    asked, known = (torch.logit(a.double()).flip(0).numpy() for a in (alpha_cumprod, trained))  # ascending
+    steps = np.arange(len(trained), dtype=np.float64)[::-1]
+    return torch.from_numpy(np.interp(asked, known, steps)).flip(0)
 
 
 def timesteps(steps: int, train_steps: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Any diffusers `UNet2DModel` as a backbone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import torch
@@ -12,7 +12,9 @@ from injectfusion.backbones.coarse_gaussian import CoarseGaussian
 from injectfusion.backbones.haar import haar, inverse_haar
 from injectfusion.backbones.supported import require_supported, side
 from injectfusion.core.errors import UserError, unknown
+from injectfusion.core.files import digest
 from injectfusion.ddim import Prediction, eps_of
+from injectfusion.schedule import matched_timesteps
 
 
 class UNetBackbone(Backbone):
@@ -34,11 +36,13 @@ class UNetBackbone(Backbone):
 
     Args:
         unet: the network; its weights are not changed.
-        alpha_cumprod: (T,) noise schedule that it was trained with.
+        alpha_cumprod: (T,) noise schedule to run it on: that of its training, unless `trained` is given.
         haar: whether the network works on the Haar transform of images: half the side, four times the channels.
         site: one of `sites`.
         prediction: what the network predicts; see `ddim.eps_of`.
         coarse: statistics of the coarse part of images as the network sees them; None leaves eps to the network alone.
+        trained: (T',) noise schedule of its training, if that is another one: at each t, the network is given the
+            timestep at which it saw as much noise (`matched_timesteps`).
     Raises:
         UserError: unknown site; the network has inputs or blocks that are not supported (class embedding, Fourier time
             embedding, skip blocks), other channels, or a size that is not square or that it cannot process.
@@ -52,9 +56,13 @@ class UNetBackbone(Backbone):
         site: str = "h",
         prediction: Prediction = "epsilon",
         coarse: CoarseGaussian | None = None,
+        trained: Tensor | None = None,
     ) -> None:
         super().__init__()
         require_supported(unet.config, 12 if haar else 3, len(alpha_cumprod))
+        self.trained = None if trained is None else trained.double().cpu()
+        matched = range(len(alpha_cumprod)) if trained is None else matched_timesteps(alpha_cumprod, trained).tolist()
+        self._timesteps: Sequence[float] = matched
         network: Any = unet  # diffusers types its layers as optional, and its methods wrongly
         # Channels last: convolutions on a CPU take 10 % less time.
         self.unet = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -82,7 +90,7 @@ class UNetBackbone(Backbone):
     def at(self, site: str) -> Self:
         if site == self.site:
             return self
-        return type(self)(self.unet, self.alpha_cumprod, self.haar, site, self.prediction, self.coarse)
+        return type(self)(self.unet, self.alpha_cumprod, self.haar, site, self.prediction, self.coarse, self.trained)
 
     def configuration(self) -> dict[str, Any]:
         # Names with a leading underscore are diffusers' bookkeeping, such as its version; statistics of the coarse part
@@ -91,7 +99,8 @@ class UNetBackbone(Backbone):
         velocity = self.prediction == "v_prediction"
         settings = {"unet": unet, "haar": self.haar, "velocity": velocity, "coarse": self.coarse is not None}
         # Only then, so that the networks of earlier versions keep their identity.
-        return settings | ({"sample": True} if self.prediction == "sample" else {})
+        settings |= {"sample": True} if self.prediction == "sample" else {}
+        return settings | ({} if self.trained is None else {"trained": digest(self.trained)})
 
     @torch.inference_mode()
     def verify(self, source: str) -> None:
@@ -109,7 +118,8 @@ class UNetBackbone(Backbone):
         x = torch.randn(2, 3, self.multiple, self.multiple, generator=generator).to(self.unet.device)
 
         def own(x_t: Tensor, t: int) -> Tensor:
-            return self._eps(self.unet(haar(x_t) if self.haar else x_t, t).sample, x_t, t)
+            timestep = torch.tensor(self._timesteps[t], device=x_t.device)
+            return self._eps(self.unet(haar(x_t) if self.haar else x_t, timestep).sample, x_t, t)
 
         require_whole(self, own, x, source)
 
@@ -118,7 +128,9 @@ class UNetBackbone(Backbone):
         x = haar(x_t) if self.haar else x_t
         if unet.config["center_input_sample"]:
             x = 2 * x - 1
-        time = unet.time_embedding(unet.time_proj(torch.full((len(x),), t, device=x.device)).to(x.dtype))
+        time = unet.time_embedding(
+            unet.time_proj(torch.full((len(x),), self._timesteps[t], device=x.device)).to(x.dtype)
+        )
         h = unet.conv_in(x)
         skips: tuple[Tensor, ...] = (h,)
         for block in unet.down_blocks:

@@ -5,9 +5,10 @@ from pathlib import Path
 from diffusers.models import UNet2DModel
 from safetensors import safe_open
 
-# The size that the noise schedule is matched to. It is smaller than the images, so that more of their colors stay in
-# x_T, which is the original's (weights/README.md reports trials with other sizes).
-SCHEDULE_SIZE = 16
+# The sizes that the noise schedule is matched to, in training and when the network is run. They are smaller than the
+# images, so that more of their colors stay in x_T, which is the original's (weights/README.md reports trials).
+TRAINED_SIZE = 16
+SCHEDULE_SIZE = 12
 
 
 def build(channels: tuple[int, ...] = (40, 80, 192)) -> UNet2DModel:

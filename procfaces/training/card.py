@@ -82,10 +82,12 @@ validation split; no network was trained on any of its identities or variants.
 All with AdamW, gradients clipped at norm 1, a linear warm-up of the learning rate and a cosine to 0.02 of it; the
 exponential moving average of the weights ships. `procfaces/training/recipes.py` has the numbers.
 
-On a GPU, `python -m procfaces.train unet --device cuda` uses another recipe for the U-Net: 32-64-128 channels, 240,000
-faces (seeds 0 to 239,999, one per identity), 29,350 steps of 64 images, learning rate 6e-4 with a warm-up of 400 steps,
-decay of the average min(0.9995, (n + 1) / (n + 10)) at step n, bfloat16 autocast with float32 weights. There, the same
-seed does not give the same bits. The channels of a U-Net are read from its file, so either network can ship.
+The U-Net was trained on one NVIDIA H200 in five minutes, by a script with the recipe that
+`python -m procfaces.train unet --device cuda` has: 32-64-128 channels, 240,000 faces (seeds 0 to 239,999, one per
+identity), learning rate 6e-4 with a warm-up of 400 steps, decay of the average min(0.9995, (n + 1) / (n + 10)) at step
+n, bfloat16 autocast with float32 weights. On a GPU, the same seed does not give the same bits, and the command itself
+has not been run on a GPU yet. Without a GPU, it trains the network of trial F instead. The channels of a U-Net are read
+from its file, so either network can ship.
 
 `coarse.safetensors`: `{_training("coarse")["command"]}`, computed in closed form from that number of training faces.
 

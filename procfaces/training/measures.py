@@ -137,7 +137,7 @@ def evaluate_unet(size: Size, progress: Track = silent) -> tuple[list[Measuremen
     """Inversion round trip, and Fréchet distances of samples compared with those of data and reconstructions.
 
     Samples start from white noise, and from the same noise with the coarse part that latents of images have
-    (`CoarseGaussian.start`): at a schedule matched to 16 px, white noise is not the latent of an image.
+    (`CoarseGaussian.start`): with a schedule matched to a small size, white noise is not the latent of an image.
 
     Returns:
         The measurements, and a picture (3, H, W) uint8: data | reconstructions | samples of either kind.

@@ -100,7 +100,7 @@ def clip_loss(module: CaptionedFaces, data: Pool, index: Tensor, generator: torc
 
 def unet_recipe(device: str) -> Recipe[Tensor]:
     """The recipe of the U-Net on a device, "cpu" or "cuda": a GPU has the time for more faces and more steps."""
-    alpha_cumprod = linear_alpha_cumprod(face_unet.SCHEDULE_SIZE).to(device)
+    alpha_cumprod = linear_alpha_cumprod(face_unet.TRAINED_SIZE).to(device)
     denoising = Denoising(alpha_cumprod, bfloat16=fast_bfloat16(device))
     if device == "cpu":
         return Recipe(

@@ -11,7 +11,7 @@ from injectfusion.calibration import calibrate, match_statistics, shift_latent
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import digest
 from injectfusion.sampling import invert
-from injectfusion.schedule import kept_timesteps, linear_alpha_cumprod, timesteps
+from injectfusion.schedule import kept_timesteps, linear_alpha_cumprod, matched_timesteps, timesteps
 
 
 def batch(seed: int) -> torch.Tensor:
@@ -35,6 +35,19 @@ def test_the_schedule_has_the_same_bits_on_every_processor():
     """It is part of the identity of every result."""
     assert digest(linear_alpha_cumprod()).startswith("61fd214fd124cfc4")
     assert digest(linear_alpha_cumprod(16)).startswith("2a188cd2fd7cd507")
+
+
+def test_matched_timesteps_have_the_signal_to_noise_ratio_of_training():
+    trained, other = linear_alpha_cumprod(16), linear_alpha_cumprod(12)
+    assert torch.equal(matched_timesteps(trained, trained), torch.arange(1000, dtype=torch.float64))
+    matched = matched_timesteps(other, trained)
+    assert (matched.diff() >= 0).all()
+    inside = matched > 0  # at 12 px there is less noise: the first timesteps have less than training ever had
+    assert 0 < (~inside).sum() < 30 and matched[-1] < 999
+    low, high = torch.logit(trained)[matched.floor().long()], torch.logit(trained)[matched.ceil().long()]
+    between = low + (matched - matched.floor()) * (high - low)
+    torch.testing.assert_close(between[inside], torch.logit(other)[inside], rtol=0, atol=1e-9)
+    assert matched_timesteps(trained, other)[-1] == 999  # noisier than any timestep of training
 
 
 def test_timesteps_of_the_reference_implementation():

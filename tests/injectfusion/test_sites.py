@@ -59,6 +59,20 @@ def test_a_network_with_haar_transform_and_learned_variance(images):
         torch.testing.assert_close(haar(moved.decode(moved.encode(images, 7))), whole)
 
 
+def test_on_another_schedule_the_network_is_given_the_timestep_of_equal_noise(backbone, images):
+    trained, unet = backbone.alpha_cumprod, tiny_unet()
+    shifted = torch.cat([trained[:1].expand(200), trained[:-200]])  # as noisy at t as training was at t - 200
+    network = UNetBackbone(unet, shifted, trained=trained)
+    network.verify("a network on another schedule")
+    for site in SITES:
+        moved = network.at(site)
+        torch.testing.assert_close(
+            moved.decode(moved.encode(images, 700)), unet(images, 500).sample, rtol=1e-4, atol=1e-5
+        )
+    same = UNetBackbone(unet, trained, trained=trained)
+    assert torch.equal(same.decode(same.encode(images, 700)), backbone.decode(backbone.encode(images, 700)))
+
+
 def test_what_is_exchanged(backbone, images):
     other = images.flip(0)
     eps, contents_eps = {}, {}
@@ -147,7 +161,8 @@ def test_everything_that_decides_the_outputs_is_in_the_identity(backbone):
         network(prediction="v_prediction"), network(prediction="sample"),
         network(alpha_cumprod=backbone.alpha_cumprod[:500]),
         network(unet=other_weights), network(unet=other_configuration), network(alpha_cumprod=linear_alpha_cumprod(32)),
-        network(coarse=CoarseGaussian(3, 16, 1)), Plain(1.0), Plain(2.0),
+        network(coarse=CoarseGaussian(3, 16, 1)), network(trained=linear_alpha_cumprod(32)),
+        network(trained=backbone.alpha_cumprod), Plain(1.0), Plain(2.0),
     ]  # fmt: skip
     assert network().identity() == backbone.identity() == backbone.at("skips").at("h").identity()
     assert len({found.identity() for found in networks}) == len(networks)
