@@ -67,12 +67,13 @@ def require(config: DictConfig, overrides: Sequence[str], console: Console) -> N
 
 
 def survey(config: DictConfig) -> list[Requirement]:
-    """Everything that a configuration needs; hashes every asset that is present.
+    """Everything that a configuration needs; hashes every asset that is present. Random weights need no file.
 
     UserError: an unknown asset, or an entry of another form than this module's documentation states.
     """
     groups: dict[str, list[Any]] = OmegaConf.to_container(config.requires, resolve=True)  # type: ignore[assignment]
-    return [_requirement(need, config, group) for group, needs in groups.items() for need in needs]
+    needed = {group: needs for group, needs in groups.items() if not OmegaConf.select(config, f"{group}.random")}
+    return [_requirement(need, config, group) for group, needs in needed.items() for need in needs]
 
 
 def show(requirements: Sequence[Requirement], console: Console) -> None:

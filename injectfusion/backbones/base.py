@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from injectfusion.backbones.execution import Execution
 from injectfusion.core.errors import UserError, first_line, unknown
 from injectfusion.core.files import digest
 
@@ -83,6 +84,19 @@ class Backbone(nn.Module, ABC):
         if site == self.site:
             return self
         raise UserError(unknown("site", site, [self.site]))
+
+    def prepared(self, execution: Execution) -> Self:
+        """The network itself, ready to be run in some way. Backbones that can run in other ways override this.
+
+        Raises:
+            UserError: the backbone cannot be run so.
+        """
+        if execution.precision == "bf16" or execution.compiled_batch is not None:
+            raise UserError(
+                f"{type(self).__name__} runs in float32, and is not compiled: leave precision=tf32 and compile=false"
+            )
+        execution.allow_tf32()
+        return self.to(execution.device)
 
     def require_size(self, size: int) -> None:
         """Refuse images that do not fit. UserError: `size`, their side in pixels, is not one that the network takes."""

@@ -3,7 +3,10 @@
 from pathlib import Path
 from pkgutil import resolve_name
 
+import torch
+
 from injectfusion.backbones.base import Backbone
+from injectfusion.backbones.execution import Execution
 from injectfusion.backbones.pretrained import load_pretrained
 from injectfusion.backbones.released import NETWORKS, convert
 from injectfusion.backbones.shipped_networks import SHIPPED
@@ -26,29 +29,34 @@ def load(source: str | Path, network: str | None = None, device: str = "cpu") ->
         UserError: the device is not available; a file is given without `network`; weights are damaged; the errors of
             `load_released` and `load_pretrained`.
     """
-    device = resolve_device(device)
+    execution = Execution(resolve_device(device))
     if network is not None:
-        return load_released(network, source).to(device)
+        return load_released(network, source).prepared(execution)
     if source in SHIPPED:
         shipped: Backbone = resolve_name(SHIPPED[str(source)].backbone)()
-        return shipped.to(device)
+        return shipped.prepared(execution)
     if Path(source).is_file():
         raise UserError(f"{source} is a file; name its network with network=, one of {', '.join(sorted(NETWORKS))}")
-    return load_pretrained(str(source)).to(device)
+    return load_pretrained(str(source)).prepared(execution)
 
 
-def load_released(network: str, path: str | Path, sha256: str | None = None) -> UNetBackbone:
+def load_released(network: str, path: str | Path, sha256: str | None = None, random: bool = False) -> UNetBackbone:
     """A released checkpoint, converted, with linear betas over 1000 steps, as all of them were trained.
 
     Args:
         network: one of `released.NETWORKS`, the network that the file holds.
         path: .ckpt, .pt or .safetensors.
         sha256: of the file, in hexadecimal; None skips the verification.
+        random: whether to use random weights, and no file: the results are noise, but take the same time.
     Raises:
         UserError: unknown network; the errors of `read_checkpoint`, `convert` and `UNetBackbone.verify`.
     """
     if network not in NETWORKS:
         raise UserError(unknown("network", network, list(NETWORKS)))
+    if random:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return UNetBackbone(NETWORKS[network].build(), linear_alpha_cumprod())
     unet = convert(read_checkpoint(Path(path), sha256), NETWORKS[network], str(path))
     backbone = UNetBackbone(unet, linear_alpha_cumprod())
     backbone.verify(str(path))

@@ -1,6 +1,7 @@
 """Any diffusers `UNet2DModel` as a backbone."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Any, Self
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from injectfusion.backbones.base import Backbone, Features, require_whole
 from injectfusion.backbones.coarse_gaussian import CoarseGaussian
+from injectfusion.backbones.execution import Execution
 from injectfusion.backbones.haar import haar, inverse_haar
+from injectfusion.backbones.halves import Halves, halves, placed
 from injectfusion.backbones.supported import require_supported, side
 from injectfusion.core.errors import UserError, unknown
 from injectfusion.core.files import digest
@@ -63,12 +66,11 @@ class UNetBackbone(Backbone):
         self.trained = None if trained is None else trained.double().cpu()
         matched = range(len(alpha_cumprod)) if trained is None else matched_timesteps(alpha_cumprod, trained).tolist()
         self._timesteps: Sequence[float] = matched
-        network: Any = unet  # diffusers types its layers as optional, and its methods wrongly
-        # Channels last: convolutions on a CPU take 10 % less time.
-        self.unet = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self._execution = Execution(str(unet.device))
+        self._halves_by_split: dict[int, Halves] = {}  # shared by the sites of a network: compiling takes long
+        self.unet = placed(unet, self._execution)
         self.alpha_cumprod = alpha_cumprod.double().cpu()
         self.haar = haar
-        self.site = site
         self.prediction = prediction
         self.coarse = coarse
         scale = 2 if haar else 1
@@ -77,8 +79,12 @@ class UNetBackbone(Backbone):
         self.image_size = None if size is None else scale * size
         if self.image_size is not None and self.image_size % self.multiple:
             raise UserError(f"sample_size is {size}, which {len(unet.down_blocks) - 1} blocks cannot halve")
+        self._split(site)
+
+    def _split(self, site: str) -> None:
         if site not in self.sites:
             raise UserError(unknown("site", site, self.sites))
+        self.site = site
         self._encoded = int(site.removeprefix("decoder")) if site.startswith("decoder") else 0  # up blocks in `encode`
 
     @property
@@ -90,7 +96,22 @@ class UNetBackbone(Backbone):
     def at(self, site: str) -> Self:
         if site == self.site:
             return self
-        return type(self)(self.unet, self.alpha_cumprod, self.haar, site, self.prediction, self.coarse, self.trained)
+        other = copy(self)
+        other._split(site)
+        return other
+
+    def prepared(self, execution: Execution) -> Self:
+        execution.allow_tf32()
+        self._execution = execution
+        self._halves_by_split.clear()
+        placed(self.unet, execution)
+        return self.to(execution.device)
+
+    @property
+    def _halves(self) -> Halves:
+        if self._encoded not in self._halves_by_split:
+            self._halves_by_split[self._encoded] = halves(self.unet, self._encoded, self._execution)
+        return self._halves_by_split[self._encoded]
 
     def configuration(self) -> dict[str, Any]:
         # Names with a leading underscore are diffusers' bookkeeping, such as its version; statistics of the coarse part
@@ -100,7 +121,9 @@ class UNetBackbone(Backbone):
         settings = {"unet": unet, "haar": self.haar, "velocity": velocity, "coarse": self.coarse is not None}
         # Only then, so that the networks of earlier versions keep their identity.
         settings |= {"sample": True} if self.prediction == "sample" else {}
-        return settings | ({} if self.trained is None else {"trained": digest(self.trained)})
+        settings |= {} if self.trained is None else {"trained": digest(self.trained)}
+        precision = self._execution.precision
+        return settings | ({} if precision == "tf32" else {"precision": precision})
 
     @torch.inference_mode()
     def verify(self, source: str) -> None:
@@ -124,29 +147,16 @@ class UNetBackbone(Backbone):
         require_whole(self, own, x, source)
 
     def encode(self, x_t: Tensor, t: int) -> Features:
-        unet = self.unet
         x = haar(x_t) if self.haar else x_t
-        if unet.config["center_input_sample"]:
-            x = 2 * x - 1
-        time = unet.time_embedding(
-            unet.time_proj(torch.full((len(x),), self._timesteps[t], device=x.device)).to(x.dtype)
-        )
-        h = unet.conv_in(x)
-        skips: tuple[Tensor, ...] = (h,)
-        for block in unet.down_blocks:
-            h, block_skips = block(hidden_states=h, temb=time)
-            skips += block_skips
-        if unet.mid_block is not None:
-            h = unet.mid_block(h, time)
-        h, skips = _decoded(unet.up_blocks[: self._encoded], h, skips, time)
+        timesteps = torch.full((len(x),), self._timesteps[t], device=x.device)
+        h, skips, time = self._halves.encode(x, timesteps)
         if self.site == "skips":
             return Features(_packed(skips), (h, *skips), time, x_t, t)
         if self.site == "h+skips":
             return Features(_packed((h, *skips)), (h, *skips), time, x_t, t)
-        return Features(h, skips, time, x_t, t)
+        return Features(h.float(), skips, time, x_t, t)
 
     def decode(self, features: Features, h: Tensor | None = None) -> Tensor:
-        unet = self.unet
         x = features.h if h is None else h
         skips = features.skips
         if self.site == "skips":
@@ -154,8 +164,7 @@ class UNetBackbone(Backbone):
         elif self.site == "h+skips":
             x, *rest = _unpacked(x, skips)
             skips = tuple(rest)
-        x, _ = _decoded(unet.up_blocks[self._encoded :], x, skips, features.time)
-        return self._eps(unet.conv_out(unet.conv_act(unet.conv_norm_out(x))), features.x_t, features.t)
+        return self._eps(self._halves.decode(x, skips, features.time), features.x_t, features.t)
 
     def _eps(self, output: Tensor, x_t: Tensor, t: int) -> Tensor:
         """eps of images x_t from the network's output, both (B, C, H, W); the output may be half the side."""
@@ -167,23 +176,12 @@ class UNetBackbone(Backbone):
         return inverse_haar(eps) if self.haar else eps
 
 
-def _decoded(
-    blocks: Iterable[Any], x: Tensor, skips: tuple[Tensor, ...], time: Tensor
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """x after some up blocks, and the remaining skips."""
-    for block in blocks:
-        n = len(block.resnets)
-        x = block(x, skips[-n:], time)
-        skips = skips[:-n]
-    return x, skips
-
-
 def _packed(tensors: Iterable[Tensor]) -> Tensor:
-    """Tensors (B, ...) -> (B, N, 1, 1)."""
-    return torch.cat([x.flatten(1) for x in tensors], dim=1)[:, :, None, None]
+    """Tensors (B, ...) -> (B, N, 1, 1), float32."""
+    return torch.cat([x.flatten(1) for x in tensors], dim=1)[:, :, None, None].float()
 
 
 def _unpacked(packed: Tensor, like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """(B, N, 1, 1) -> tensors of the shapes of `like`."""
+    """(B, N, 1, 1) -> tensors of the shapes and data types of `like`."""
     parts = packed.flatten(1).split([x[0].numel() for x in like], dim=1)
-    return tuple(part.reshape(x.shape) for part, x in zip(parts, like, strict=True))
+    return tuple(part.reshape(x.shape).to(x) for part, x in zip(parts, like, strict=True))

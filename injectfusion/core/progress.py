@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from threading import Event, Thread
 from typing import Self
@@ -35,16 +35,20 @@ class Progress:
             ...
         for start in progress.track(range(0, n, batch), "inversion"):
             ...
+
+    Args:
+        hidden: show nothing, as where another process of the same run shows its progress.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: bool = False) -> None:
         console = Console(stderr=True)
         text = TextColumn("{task.description}", markup=False)
         columns = (text, BarColumn(), _Count(), TimeElapsedColumn(), TimeRemainingColumn())
         # While bars are shown, rich prints on stderr, above them, what goes to stdout: wrong if stdout is a file.
         together = sys.stdout is not None and sys.stdout.isatty()
         self._bars = Bars(*columns, console=console, redirect_stdout=together)
-        self._shown = shown(self._bars, lambda bar: f"{bar.completed:.0f} of {bar.total:.0f}")
+        visible = shown(self._bars, lambda bar: f"{bar.completed:.0f} of {bar.total:.0f}")
+        self._shown: AbstractContextManager[object] = nullcontext() if hidden else visible
 
     def __enter__(self) -> Self:
         self._shown.__enter__()
@@ -130,12 +134,19 @@ def _line(bars: Bars, count: Callable[[Bar], str], seconds: float) -> str:
         return f"working, {_duration(seconds)} so far"
     bar = tasks[-1]
     line, seconds = bar.description.strip(), bar.elapsed or 0.0
+    if bar.description.startswith(" "):  # a part of the task above
+        line = ", ".join([*[task.description for task in tasks if not task.description.startswith(" ")][-1:], line])
     if bar.total is not None:
         line += f": {count(bar)}"
     line += f", {_duration(seconds)} so far"
     if bar.total is not None and 0 < bar.completed < bar.total:
-        line += f", {_duration(seconds / bar.completed * (bar.total - bar.completed))} left"
+        left = seconds / bar.completed * (bar.total - bar.completed)
+        line += f", {_rate(bar.completed / seconds)}, {_duration(left)} left"
     return line
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:.3g}/s" if per_second >= 1 else f"{60 * per_second:.3g}/min"
 
 
 def _duration(seconds: float) -> timedelta:
