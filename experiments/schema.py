@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.configuration import dotted
 from experiments.overrides import quoted, shortened, written
+from injectfusion.backbones.execution import Precision
 from injectfusion.core.dotted import imported
 from injectfusion.core.errors import UserError, first_line, unknown
 
@@ -91,7 +92,10 @@ class Configuration:
     originals: str | None
     contents: str | None
     device: str
-    batch_size: Count
+    batch_size: Count | Literal["auto"]
+    precision: Precision
+    compile: bool | Literal["cuda_graphs"]
+    latents: Literal["disk", "recompute"]
     outputs: str
     results: str
     assets: str

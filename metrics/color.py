@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from injectfusion.core.progress import Track, silent
+from injectfusion.core.stored_images import Images
 
 VERSION = 1
 BATCH = 16  # images at a time: 25 MB for a copy of the pixels of 256 px
@@ -31,7 +32,7 @@ def lab(images: Tensor) -> Tensor:
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-2).view(images.shape)
 
 
-def color_distance(originals: Tensor, results: Tensor, progress: Track = silent) -> Tensor:
+def color_distance(originals: Images, results: Images, progress: Track = silent) -> Tensor:
     """How far the colors of each result are from those of its original. Lower is better.
 
     The 2-Wasserstein distance of the Gaussians fitted to the pixels of the two images in CIELAB (Olkin and Pukelsheim

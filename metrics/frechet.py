@@ -84,10 +84,13 @@ class Distances(ABC):
         if min(n, self.images) < 2:
             raise UserError(f"a kernel distance needs at least 2 images on each side, got {n} and {self.images}")
         features, counts = features.double(), counts.double()
-        within = poly_kernel(features, features)
         across = torch.cat([self._similarity(x) for x in features.split(_CHUNK)])
-        within.fill_diagonal_(0)
-        similarity = ((counts @ within) * counts).sum(dim=1) / (n**2 - counts.square().sum(dim=1))
+        within = torch.zeros(len(counts), dtype=torch.float64)
+        for start in range(0, n, _CHUNK):  # in parts, as the whole matrix of 5,000 results takes 200 MB
+            rows = poly_kernel(features[start : start + _CHUNK], features)
+            rows.diagonal(start).zero_()
+            within += ((counts[:, start : start + _CHUNK] @ rows) * counts).sum(dim=1)
+        similarity = within / (n**2 - counts.square().sum(dim=1))
         return similarity + self._self_similarity - 2 * (counts @ across) / n
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from injectfusion.core.errors import UserError
 from injectfusion.core.progress import Track, silent
+from injectfusion.core.stored_images import Images
 from metrics.encoders.base import StageEncoder
 
 VERSION = 1
@@ -62,7 +63,7 @@ class GramLoss:
         layers, weights = zip(*self.terms(depth), strict=True)
         return {"layers": list(layers), "weights": list(weights), "scale": self.scale, "formula": FORMULA}
 
-    def __call__(self, encoder: StageEncoder, originals: Tensor, results: Tensor, progress: Track = silent) -> Tensor:
+    def __call__(self, encoder: StageEncoder, originals: Images, results: Images, progress: Track = silent) -> Tensor:
         """The loss of N pairs of images: twice (N, 3, H, W) uint8 -> (N,) float64. Raises as `terms`."""
         losses = []
         for i in progress(range(0, len(results), BATCH), "Gram"):

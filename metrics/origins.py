@@ -9,6 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from injectfusion.core.progress import Track, silent
+from injectfusion.core.stored_images import Images
 from metrics.encoders.base import AttributeReader, ImageTextEncoder, embed
 from metrics.estimates import Bootstrap, Estimate
 
@@ -43,7 +44,7 @@ class Agreement:
     n: int
 
 
-def clip_scores(clip: ImageTextEncoder, images: Tensor, texts: Iterable[str], progress: Track = silent) -> np.ndarray:
+def clip_scores(clip: ImageTextEncoder, images: Images, texts: Iterable[str], progress: Track = silent) -> np.ndarray:
     """CS(I, t) = cos(E_img(I), E_txt(t)) of (14): (N, 3, H, W) uint8 and K texts -> (N, K) float64."""
     return (embed(clip.image, images, progress, "CLIP").double() @ clip.text(list(texts)).double().T).numpy()
 
@@ -53,7 +54,7 @@ def is_evidence(auc: float | None) -> bool:
     return auc is None or auc >= EVIDENCE
 
 
-def true_values(reader: AttributeReader, images: Tensor, known: Tensor | None, progress: Track = silent) -> np.ndarray:
+def true_values(reader: AttributeReader, images: Images, known: Tensor | None, progress: Track = silent) -> np.ndarray:
     """The values in [0, 1] of `reader.names` that count as true, (N, K) float64.
 
     Args:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from injectfusion.core.errors import UserError
 from injectfusion.core.progress import Track, silent
+from injectfusion.core.stored_images import Images
 from metrics import color, frechet, gram, identity, origins
-from metrics.encoders.base import EncoderSuite, FaceFinder, embed
+from metrics.encoders.base import BATCH, EncoderSuite, FaceFinder, batches, embed
 from metrics.estimates import Bootstrap, Estimate, Metric, require_at_least
 from metrics.gram import GramLoss
 from metrics.origins import Agreement, Share, Source
@@ -58,7 +59,7 @@ class Targets:
 
     Attributes:
         names: of the pairs.
-        originals: (N, 3, H, W) uint8.
+        originals: (N, 3, H, W) uint8, in memory or stored.
         identity: (N, D) identity embeddings of the contents.
         clip: CLIP scores; None without CLIP.
         truth: attribute values; None without a reader.
@@ -68,7 +69,7 @@ class Targets:
     """
 
     names: tuple[str, ...]
-    originals: Tensor
+    originals: Images
     identity: Tensor
     clip: Sides | None
     truth: Sides | None
@@ -175,8 +176,8 @@ def truth_source(known: tuple[Tensor, Tensor] | None) -> str:
 
 
 def prepare(
-    originals: Tensor,
-    contents: Tensor,
+    originals: Images,
+    contents: Images,
     reference: Tensor | frechet.Statistics,
     encoders: EncoderSuite,
     *,
@@ -188,7 +189,7 @@ def prepare(
     """Embed the images that all rows share.
 
     Args:
-        originals, contents: (N, 3, H, W) uint8; pair i is originals[i] with contents[i].
+        originals, contents: (N, 3, H, W) uint8, in memory or stored; pair i is originals[i] with contents[i].
         reference: features of the reference images, (M, D), e.g. `embed(encoders.features, images)`, or the statistics
             of such features.
         reference_name: recorded with the distances.
@@ -234,12 +235,12 @@ def prepare(
 
 
 def score(
-    results: Tensor, targets: Targets, encoders: EncoderSuite, settings: Settings = DEFAULTS, progress: Track = silent
+    results: Images, targets: Targets, encoders: EncoderSuite, settings: Settings = DEFAULTS, progress: Track = silent
 ) -> Score:
     """Score the results of N pairs. Contents or originals given as results are the floors of a table.
 
     Args:
-        results: (N, 3, H, W) uint8, in the order of the pairs.
+        results: (N, 3, H, W) uint8, in memory or stored, in the order of the pairs.
     Raises:
         UserError: Gram layers that the encoder does not have, or results of another type, number or size than the
             originals, both before anything is embedded; a number that is not finite.
@@ -280,7 +281,7 @@ def score(
     )
 
 
-def _require_images(what: str, images: Tensor, encoders: EncoderSuite) -> None:
+def _require_images(what: str, images: Images, encoders: EncoderSuite) -> None:
     """UserError: they are not (N, 3, H, W) uint8, or of another size than the encoders take."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise UserError(f"{what} must be (N, 3, H, W) uint8, got {tuple(images.shape)} {images.dtype}")
@@ -289,17 +290,19 @@ def _require_images(what: str, images: Tensor, encoders: EncoderSuite) -> None:
         raise UserError(f"{found}: resize them first")
 
 
-def require_equal(results: Tensor, originals: Tensor) -> None:
+def require_equal(results: Images, originals: Images) -> None:
     """UserError: they differ in number or size."""
     if results.shape != originals.shape:
         first, second = (f"{len(images)} of {images.shape[3]}x{images.shape[2]}" for images in (results, originals))
         raise UserError(f"results ({first}) and originals ({second}) must be equal in number and size")
 
 
-def _faceless(encoders: EncoderSuite, images: Tensor, names: Sequence[str]) -> tuple[str, ...]:
+def _faceless(encoders: EncoderSuite, images: Images, names: Sequence[str]) -> tuple[str, ...]:
     """Names of the images in which the identity encoder, if it looks for faces, found none."""
     encoder = encoders.identity
-    return tuple(names[i] for i in encoder.missed(images)) if isinstance(encoder, FaceFinder) else ()
+    if not isinstance(encoder, FaceFinder):
+        return ()
+    return tuple(names[i + j] for i in batches(len(images)) for j in encoder.missed(images[i : i + BATCH]))
 
 
 def _add_origins(

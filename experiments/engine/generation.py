@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 
+import torch
 from torch import Tensor
 
-from experiments.engine.latents import LatentCache
+from experiments.engine.behind import Behind
+from experiments.engine.latents import Latents
+from experiments.engine.memory import Memory
 from experiments.engine.traces import Tracer
 from experiments.store.cell import Cell
 from injectfusion.backbones.base import Backbone
 from injectfusion.core.errors import UserError
 from injectfusion.core.images import to_uint8
+from injectfusion.core.stored_images import StoredImages
 from injectfusion.method import Method
 from injectfusion.sampling import generate, pair_generator
 
 
 @dataclass(frozen=True)
 class PairImages:
-    """The images of a list of pairs, each held once, and for each pair the indices of its two images."""
+    """The images of a list of pairs, each stored once, and for each pair the indices of its two images."""
 
-    images: Tensor  # (N, 3, H, W) uint8
+    images: StoredImages
     content_indices: tuple[int, ...]
     original_indices: tuple[int, ...]
 
@@ -29,18 +35,30 @@ class PairImages:
         return len(self.content_indices)
 
     @property
-    def contents(self) -> Tensor:
-        """(pairs, 3, H, W) uint8, pair by pair."""
-        return self.images[list(self.content_indices)]
+    def contents(self) -> StoredImages:
+        """Pair by pair."""
+        return self.images.chosen(self.content_indices)
 
     @property
-    def originals(self) -> Tensor:
-        return self.images[list(self.original_indices)]
+    def originals(self) -> StoredImages:
+        return self.images.chosen(self.original_indices)
 
     def part(self, pairs: Sequence[int]) -> PairImages:
         """Some of the pairs."""
         contents, originals = ([side[i] for i in pairs] for side in (self.content_indices, self.original_indices))
         return PairImages(self.images, tuple(contents), tuple(originals))
+
+
+@torch.inference_mode()
+def warm_up(backbone: Backbone, images: Tensor) -> None:
+    """Ask everything of a network that generation does: an encoder pass, a decoder pass, and one of two batches.
+
+    Args:
+        images: (B, 3, H, W) float32, a whole batch.
+    """
+    features = backbone.encode(images, 0)
+    backbone.decode(features)
+    backbone.decode(features.repeat(2))
 
 
 @dataclass(frozen=True)
@@ -49,44 +67,79 @@ class Generation:
 
     backbone: Backbone
     pairs: PairImages
-    latents: LatentCache  # filled with every image of the pairs
+    latents: Latents  # filled with every image of the pairs
     steps: int  # of generation, unless the method sets its own number
     seed: int  # of quality boosting's noise
     batch: int  # pairs at a time
     device: str  # torch device that computes
+    memory: Memory = field(default_factory=Memory)
 
     def fill(
-        self, cell: Cell, method: Method, traced: bool, advance: Callable[[int], None], needed: int | None = None
-    ) -> None:
+        self,
+        cell: Cell,
+        method: Method,
+        traced: bool,
+        advance: Callable[[int], None],
+        needed: int | None = None,
+        wait: bool = True,
+    ) -> bool:
         """Generate the results that are missing or damaged in a cell; `advance` is called with each finished number.
 
         A batch with any missing result is generated again as a whole, so that a killed run ends in the same bits.
+        Processes that fill the same cell share the work: each takes the batches that no other process holds.
 
         Args:
             traced: keep the traces of h as well; a batch whose traces are missing is generated again for them.
             needed: the number of the first pairs whose results are needed; None means all.
+            wait: for batches that other processes hold.
+        Returns:
+            whether all results are there; always if `wait`.
         Raises:
             UserError: a result is not finite, as with a blend that overflows.
         """
-        for start in range(0, len(self.pairs), self.batch):
-            indices = range(start, min(start + self.batch, len(self.pairs)))
-            done = (needed is not None and start >= needed) or cell.has_images(indices)
-            if not done or (traced and not cell.has_traces(indices)):
-                results, tracer = self._results(cell.label, indices, method, traced)
+        whole = True
+        with Behind() as behind:
+            for start in range(0, len(self.pairs), self.batch):
+                if wait:
+                    behind.finish()  # a process that waits holds nothing that another one may wait for
+                indices = range(start, min(start + self.batch, len(self.pairs)))
+                with ExitStack() as held:
+                    if not held.enter_context(cell.lock_batch(indices, wait)):
+                        whole = False
+                        continue
+                    held.callback(advance, len(indices))
+                    done = (needed is not None and start >= needed) or cell.has_images(indices)
+                    if not done or (traced and not cell.has_traces(indices)):
+                        behind.start(self._computed(cell, indices, method, traced, done), held.pop_all())
+        return whole
+
+    def _computed(
+        self, cell: Cell, indices: Sequence[int], method: Method, traced: bool, done: bool
+    ) -> Callable[[], None]:
+        """Generate a batch, and return the function that writes it.
+
+        Images that are done stay as they are, as they may have been scored.
+        """
+
+        def write(parts: Sequence[tuple[Tensor, Tracer | None]]) -> None:
+            for _, tracer in parts:
                 if tracer is not None:
                     cell.save_traces(tracer.frame())
-                if not done:  # images that have been scored stay as they are
-                    cell.save_images(indices, results)
-            advance(len(indices))
+            if not done:
+                cell.save_images(indices, torch.cat([results for results, _ in parts]))
+
+        compute = partial(self._results, cell.label, method=method, traced=traced)
+        return partial(write, list(self.memory.parts(indices, compute)))
 
     def _results(
         self, label: str, indices: Sequence[int], method: Method, traced: bool
     ) -> tuple[Tensor, Tracer | None]:
         """(len(indices), 3, H, W) uint8, and the tracer that observed, if traces are wanted."""
         pairs = self.pairs.part(indices)
-        x_T = self.latents.latents(pairs.originals).to(self.device)
-        content = self.latents.features(pairs.contents) if method.injects else None
-        original = self.latents.features(pairs.originals) if method.injects and traced else None
+        contents, originals = pairs.contents[:], pairs.originals[:]
+        x_T = self.latents.latents(originals).to(self.device)
+        content = self.latents.features(contents) if method.injects else None
+        original = self.latents.features(originals) if method.injects and traced else None
         tracer = Tracer(indices, original, content) if traced else None
         generators = [pair_generator(self.seed, i) for i in indices]
         x_0 = generate(self.backbone, x_T, self.steps, method, content, generators, tracer)

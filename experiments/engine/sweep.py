@@ -13,6 +13,7 @@ from rich.console import Console
 
 from experiments.engine.conclude import publish_and_print, track
 from experiments.engine.points import named, swept, task, values_of
+from experiments.engine.ranks import rank
 from experiments.schema import Settings
 from experiments.store.cell import Store
 from experiments.tables.publish import Result
@@ -63,13 +64,15 @@ def gather(jobs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Row]]:
 
 
 def clear(config: DictConfig) -> None:
-    """Remove what an earlier sweep left in the folder of a sweep."""
-    for path in _left(config):
+    """Remove what an earlier sweep left in the folder of a sweep; only the process of rank 0 does so."""
+    for path in _left(config) if rank() == 0 else ():
         path.unlink()
 
 
 def conclude_sweep(config: DictConfig) -> None:
-    """Publish and track the result of each experiment of a finished sweep."""
+    """Publish and track the result of each experiment of a finished sweep; only the process of rank 0 does so."""
+    if rank() > 0:
+        return
     jobs = sorted((json.loads(path.read_text(encoding="utf-8")) for path in _left(config)), key=lambda job: job["job"])
     results = []
     for name in dict.fromkeys(job["settings"]["experiment"]["name"] for job in jobs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,23 @@ from torch import Tensor
 
 from experiments.domains.base import Domain
 from experiments.domains.replaced import ReplacedSides
-from experiments.engine.generation import Generation, PairImages
-from experiments.engine.latents import LatentCache
+from experiments.engine.generation import Generation, PairImages, warm_up
+from experiments.engine.latents import LatentCache, Latents, RecomputedLatents
+from experiments.engine.memory import batch_size
 from experiments.engine.plan import PlannedRow
+from experiments.engine.space import HEADER, Space
 from experiments.schema import Settings, check_target
 from experiments.store.cell import Cell, Specification, Store
 from injectfusion.backbones.base import Backbone
+from injectfusion.backbones.execution import Execution
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import digest, lock, read_tensors, write_tensors
 from injectfusion.core.progress import Track, silent
+from injectfusion.core.stored_images import Images, StoredImages
 from injectfusion.method import Method
 from injectfusion.own_blend import OwnBlend
 from injectfusion.sampling import pair_generator
-from injectfusion.schedule import ContentSource
+from injectfusion.schedule import ContentSource, kept_timesteps
 from metrics import frechet
 from metrics.encoders.base import BATCH, EncoderSuite, batches
 from metrics.estimates import Bootstrap
@@ -69,11 +73,12 @@ class Workspace:
         self._settings = settings
         self._scale = settings["scale"]
         self._device = device
-        self._latents: dict[tuple[str, ContentSource], LatentCache] = {}
+        self._batch = batch_size(settings["batch_size"], device)
+        self._latents: dict[tuple[str, ContentSource], Latents] = {}  # filled
         self._identities: dict[str, str] = {}  # of the backbone, by site
         self._targets: Targets | None = None
         self.store = Store(settings["outputs"])
-        self.scoring = _scoring(settings["scoring"])
+        self.scoring = scoring_of(settings["scoring"])
         domain: Domain = instantiate(settings["data"])
         self.domain = ReplacedSides(domain, settings["originals"], settings["contents"])
         self.encoders: EncoderSuite = instantiate(settings["encoders"], device=device)
@@ -84,7 +89,7 @@ class Workspace:
             )
         dimension = self.encoders.features.dimension
         frechet.require(self._scale["pairs"], dimension, "pairs (scale.pairs)")
-        self._statistics = _own_statistics(self.encoders) if self._scale["reference"] is None else None
+        self._statistics = own_statistics(self.encoders) if self._scale["reference"] is None else None
         self._ids = self.domain.pairs(self._scale["pairs"])
         if self._statistics is not None:
             reference = f"{self._statistics.name}, {self._statistics.images} images"
@@ -128,7 +133,8 @@ class Workspace:
         images = sorted({i for pair in self._ids for i in pair})
         index = {image: i for i, image in enumerate(images)}
         contents, originals = (tuple(index[pair[side]] for pair in self._ids) for side in (0, 1))
-        return PairImages(self.domain.images(images), contents, originals)
+        read = (self.domain.images(images[i : i + BATCH]) for i in batches(len(images)))
+        return PairImages(StoredImages.of(read, self.store.outputs), contents, originals)
 
     def save_pictures(self) -> None:
         """Keep the first pairs' own images in the store."""
@@ -159,26 +165,46 @@ class Workspace:
             specification["seed"] = self._settings["seed"]  # of the noise; without noise, the pairs suffice
         return self.store.cell(row.method.label, specification)
 
-    def invert(self, method: Method, advance: Callable[[int], None]) -> LatentCache:
-        """The latent cache with everything that a method needs, filled once for all methods that share it."""
+    @torch.inference_mode()
+    def space(self, rows: Sequence[tuple[Method, int]]) -> Space:
+        """The disk space that rows need, each given as its method and the number of its missing results."""
+        inversions, side = 0, self.domain.size
+        for key in {(method.split, method.content_source) for method, _ in rows}:
+            latents = self._source(*key)
+            if isinstance(latents, LatentCache) and (missing := latents.missing(self.pairs.images)):
+                noise = torch.randn(1, 3, side, side, generator=pair_generator(0, 0)).to(self._device)
+                h = latents.backbone.encode(noise, 0).h
+                train_steps = len(latents.backbone.alpha_cumprod)
+                kept = kept_timesteps(self._scale["steps"], train_steps, latents.source)
+                inversions += missing * (noise.numel() * 4 + h.numel() * 2 * len(kept) + HEADER)
+        return Space(inversions, sum(n for _, n in rows) * (3 * side**2 + HEADER))
+
+    def invert(self, method: Method, advance: Callable[[int], None]) -> Latents:
+        """The inversions that a method needs, computed once for all methods that share them."""
         key = (method.split, method.content_source)
         if key not in self._latents:
-            latents = LatentCache(
-                self.store.latents,
-                self._backbone.at(method.split),
-                self._identity(method.split),
-                self._scale["steps"],
-                method.content_source,
-                self._device,
-            )
-            latents.fill(self.pairs.images, self._settings["batch_size"], advance)
+            latents = self._source(*key)
+            latents.fill(self.pairs.images, self._batch, advance)
             self._latents[key] = latents
         return self._latents[key]
 
-    def generation(self, latents: LatentCache) -> Generation:
+    def _source(self, site: str, content: ContentSource) -> Latents:
+        """Inversions that are not computed yet; also after an earlier run, as the cache says what is missing."""
+        backbone, steps = self._backbone.at(site), self._scale["steps"]
+        if self._settings["latents"] == "recompute":
+            return RecomputedLatents(backbone, steps, content, self._device)
+        return LatentCache(self.store.latents, backbone, self._identity(site), steps, content, self._device)
+
+    def compile(self, methods: Iterable[Method]) -> None:
+        """Run the network once in each way that generation asks for: it is compiled the first time."""
+        noise = torch.randn(self._batch, 3, self.domain.size, self.domain.size, generator=pair_generator(0, 0))
+        for site in {method.split for method in methods}:
+            warm_up(self._backbone.at(site), noise.to(self._device))
+
+    def generation(self, latents: Latents) -> Generation:
         """The generation of results from latents that `invert` returned."""
-        steps, seed, batch = self._scale["steps"], self._settings["seed"], self._settings["batch_size"]
-        return Generation(self._backbone, self.pairs, latents, steps, seed, batch, self._device)
+        steps, seed = self._scale["steps"], self._settings["seed"]
+        return Generation(self._backbone, self.pairs, latents, steps, seed, self._batch, self._device)
 
     def targets(self, progress: Track) -> Targets:
         """The data that every row's results are compared with; computed once."""
@@ -195,7 +221,7 @@ class Workspace:
             )
         return self._targets
 
-    def score(self, results: Tensor, progress: Track) -> Score:
+    def score(self, results: Images, progress: Track) -> Score:
         """Score (N, 3, H, W) uint8 results of all pairs."""
         return score(results, self.targets(progress), self.encoders, self.scoring, progress)
 
@@ -203,7 +229,17 @@ class Workspace:
     def _backbone(self) -> Backbone:
         check_target("backbone", self._settings["backbone"])
         backbone: Backbone = instantiate(self._settings["backbone"])
-        return backbone.to(self._device)
+        return backbone.prepared(self.execution)
+
+    @property
+    def execution(self) -> Execution:
+        """How the network is run."""
+        return Execution(
+            self._device,
+            self._settings["precision"],
+            self._batch if self._settings["compile"] else None,
+            cuda_graphs=self._settings["compile"] == "cuda_graphs",
+        )
 
     def _identity(self, site: str) -> str:
         """The identity of the backbone, split at a site; hashed once."""
@@ -254,7 +290,7 @@ class Workspace:
         return entry["features"]
 
 
-def _own_statistics(encoders: EncoderSuite) -> frechet.Statistics:
+def own_statistics(encoders: EncoderSuite) -> frechet.Statistics:
     """The statistics that come with the encoders. UserError: there are none."""
     if encoders.statistics is None:
         raise UserError(
@@ -264,7 +300,7 @@ def _own_statistics(encoders: EncoderSuite) -> frechet.Statistics:
     return encoders.statistics()
 
 
-def _scoring(node: dict[str, Any]) -> Scoring:
+def scoring_of(node: dict[str, Any]) -> Scoring:
     """The `scoring` node of a configuration. UserError: a value outside its range."""
     layers, weights = (None if v is None else tuple(v) for v in (node["gram"]["layers"], node["gram"]["weights"]))
     gram = GramLoss(layers, weights, node["gram"]["scale"])

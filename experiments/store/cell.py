@@ -10,7 +10,8 @@ OUTPUTS/cells/LABEL-HASH/    one cell: one configuration of the method on one se
     per_pair.parquet         every metric of every pair
     grid.png                 content, original, result
     metrics.json             the numbers; written last
-    lock                     held by the process that works on the cell
+    locks/00000-00015        held by the process that generates these pairs
+    lock                     held by the process that scores the cell
 OUTPUTS/pairs/HASH/          the first pairs' own images, for grids and the report; HASH is that of the cells' pairs
     contents/00000.png
     originals/00000.png
@@ -43,6 +44,7 @@ from yaml import YAMLError
 from injectfusion.core.errors import UserError, first_line
 from injectfusion.core.files import LONGEST_NAME, digest, file_name, lock, write_atomic, write_json, write_text
 from injectfusion.core.images import load_images, read_intact, save_image
+from injectfusion.core.stored_images import Images
 from metrics.estimates import Bootstrap, Estimate, Metric
 from metrics.scoring import Score
 
@@ -150,6 +152,10 @@ class Cell:
     def lock(self, wait: bool) -> AbstractContextManager[bool]:
         """Hold the cell while it is being completed; see `injectfusion.core.files.lock`."""
         return lock(self.directory / "lock", wait)
+
+    def lock_batch(self, indices: Sequence[int], wait: bool) -> AbstractContextManager[bool]:
+        """Hold some pairs while their results are generated."""
+        return lock(self.directory / "locks" / f"{indices[0]:05d}-{indices[-1]:05d}", wait)
 
     @property
     def complete(self) -> bool:
@@ -286,7 +292,7 @@ class PairPictures:
 
     folder: Path
 
-    def save(self, side: Side, images: Tensor) -> None:
+    def save(self, side: Side, images: Images) -> None:
         """Keep the first of (N, 3, H, W) uint8."""
         for i, image in enumerate(images[:PICTURES]):
             kept = read_intact(self.path(side, i))

@@ -15,8 +15,8 @@ from experiments.configuration import ROOT
 _PACKAGES = ("torch", "diffusers", "open_clip_torch", "torchmetrics", "numpy", "pandas")
 
 
-def provenance(device: str, seed: int, command: str) -> dict[str, Any]:
-    """Commit and dirty flag, versions, device, seed, command and time (UTC), as JSON values.
+def provenance(device: str, seed: int, command: str, execution: str) -> dict[str, Any]:
+    """Commit and dirty flag, versions, device, how the network was run, seed, command, time (UTC), as JSON values.
 
     Without a checkout of this project, as after the download of an archive, the commit is None.
     """
@@ -28,6 +28,7 @@ def provenance(device: str, seed: int, command: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
+        "execution": execution,
         "seed": seed,
         "command": command,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

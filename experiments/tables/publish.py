@@ -24,7 +24,7 @@ from experiments.tables.verdicts import judge_claims, judge_trends
 from injectfusion.core.files import LONGEST_NAME, file_name, write_text
 
 # Overrides that change no number, and so are not part of a result's name.
-_UNNAMED = ("device", "batch_size", "outputs", "results", "assets", "tracker", "hydra")
+_UNNAMED = ("device", "batch_size", "compile", "latents", "outputs", "results", "assets", "tracker", "hydra")
 _NAMED = ("hydra.mode", "hydra.sweeper")  # they decide which rows there are
 _STEM, _FIGURE = LONGEST_NAME - 50, LONGEST_NAME - 4  # bytes of names, without `-artifacts.svg` and `.svg`
 _SHARES = (("truth", "truth"), ("clip", "CLIP"))

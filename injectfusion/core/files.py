@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from injectfusion.core.errors import UserError, user_message
+from injectfusion.core.stored_images import StoredImages
 
 LONGEST_NAME = 200  # of a file, in bytes; file systems allow 255
 
@@ -94,13 +95,13 @@ def _file_sha256(path: Path, state: tuple[int, ...]) -> str:
 
 
 def digest(*parts: Any) -> str:
-    """sha256 of tensors (bytes, type and shape) and JSON values (hence `Any`), in hexadecimal."""
+    """sha256 of tensors and images (bytes, type and shape) and JSON values (hence `Any`), in hexadecimal."""
     sha = hashlib.sha256()
     for part in parts:
-        if isinstance(part, Tensor):
-            part = part.detach().cpu().contiguous()
+        if isinstance(part, Tensor | StoredImages):
             sha.update(f"{part.dtype}{tuple(part.shape)}".encode())
-            sha.update(part.reshape(-1).view(torch.uint8).numpy().tobytes())
+            for chunk in [part] if isinstance(part, Tensor) else part.chunks():
+                sha.update(chunk.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         else:
             sha.update(json.dumps(part, sort_keys=True).encode())
     return sha.hexdigest()

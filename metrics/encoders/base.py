@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from injectfusion.core.progress import Track, silent
+from injectfusion.core.stored_images import Images
 from metrics.frechet import Statistics
 
 BATCH = 64  # images at a time
@@ -129,7 +130,7 @@ def batches(n: int) -> range:
 
 
 def embed(
-    encoder: Callable[[Tensor], Tensor], images: Tensor, progress: Track = silent, description: str = "embedding"
+    encoder: Callable[[Tensor], Tensor], images: Images, progress: Track = silent, description: str = "embedding"
 ) -> Tensor:
     """Run an `Encoder`, or e.g. `clip.image`, `BATCH` images at a time: (N, 3, H, W) uint8 -> (N, D) float32."""
     return torch.cat([encoder(images[i : i + BATCH]) for i in progress(batches(len(images)), description)])

@@ -25,6 +25,7 @@ from experiments.tables.record import records
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import lock, require_writable, write_atomic, write_json, write_tensors, write_text
 from injectfusion.core.images import read_image, save_image, to_uint8
+from injectfusion.core.stored_images import StoredImages
 from injectfusion.method import Method
 
 
@@ -170,7 +171,7 @@ def test_damaged_pictures_of_pairs_are_written_again(store, damage):
 def fill(store, tmp_path, backbone, images) -> Callable[..., Cell]:
     """Fills a cell of four pairs, two at a time."""
     pixels = to_uint8(images)
-    pairs = PairImages(pixels, content_indices=(0, 1, 2, 3), original_indices=(1, 2, 3, 0))
+    pairs = PairImages(StoredImages.of([pixels]), content_indices=(0, 1, 2, 3), original_indices=(1, 2, 3, 0))
     cache = LatentCache(tmp_path / "latents", backbone, backbone.identity(), 6, "inversion", "cpu")
     cache.fill(pixels, 4, lambda n: None)
     cell = store.cell("slerp", {"results": "generated", "pairs": {"n": 4}})

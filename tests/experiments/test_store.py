@@ -18,6 +18,7 @@ from experiments.store.cell import Cell
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import digest, read_tensors, write_atomic, write_tensors
 from injectfusion.core.images import to_uint8
+from injectfusion.core.stored_images import StoredImages
 from injectfusion.method import Method
 from metrics.estimates import Estimate, Metric
 from metrics.scoring import Score
@@ -125,9 +126,9 @@ def test_rewritten_results_do_not_count_as_uncommitted_but_code_does(tmp_path, m
     git("commit", "-m", "first")
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     table.write_text("after")
-    assert not provenance.provenance("cpu", 0, "run.py")["dirty"]
+    assert not provenance.provenance("cpu", 0, "run.py", "tf32")["dirty"]
     code.write_text("x = 2")
-    assert provenance.provenance("cpu", 0, "run.py")["dirty"]
+    assert provenance.provenance("cpu", 0, "run.py", "tf32")["dirty"]
 
 
 def test_the_commit_of_another_repository_is_not_reported(tmp_path, monkeypatch):
@@ -136,13 +137,13 @@ def test_the_commit_of_another_repository_is_not_reported(tmp_path, monkeypatch)
     commit = ["git", "-C", str(tmp_path), *identity, "commit", "--allow-empty", "-m", "first"]
     subprocess.run(commit, check=True, capture_output=True)
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    assert provenance.provenance("cpu", 0, "run.py")["commit"]
+    assert provenance.provenance("cpu", 0, "run.py", "tf32")["commit"]
     (tmp_path / "unpacked").mkdir()
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "unpacked")
     for directory in (None, tmp_path / ".git"):
         if directory:
             monkeypatch.setenv("GIT_DIR", str(directory))
-        made = provenance.provenance("cpu", 0, "run.py")
+        made = provenance.provenance("cpu", 0, "run.py", "tf32")
         assert (made["commit"], made["dirty"]) == (None, False)
 
 
@@ -181,7 +182,7 @@ def test_latent_cache_key_holds_pixels_backbone_and_settings(tmp_path, backbone,
 
 
 def fill(tmp_path, backbone, pixels, cell, method, batch=2):
-    pairs = PairImages(pixels, content_indices=(0, 1, 2, 3), original_indices=(1, 2, 3, 0))
+    pairs = PairImages(StoredImages.of([pixels]), content_indices=(0, 1, 2, 3), original_indices=(1, 2, 3, 0))
     cache = filled(tmp_path / "latents", backbone, pixels)
     Generation(backbone, pairs, cache, 6, 0, batch, "cpu").fill(cell, method, False, lambda n: None)
 

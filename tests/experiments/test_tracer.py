@@ -13,6 +13,7 @@ from experiments.engine.traces import COLUMNS, Tracer, mixture
 from experiments.store.cell import Store
 from injectfusion.core.errors import UserError
 from injectfusion.core.images import to_uint8
+from injectfusion.core.stored_images import StoredImages
 from injectfusion.hspace import slerp
 from injectfusion.method import RECONSTRUCTION, Method
 from injectfusion.sampling import generate, invert
@@ -102,7 +103,7 @@ def test_missing_traces_are_added_and_images_stay(tmp_path, backbone, images, mo
     pixels = to_uint8(images)
     cache = LatentCache(tmp_path, backbone, backbone.identity(), 6, "inversion", "cpu")
     cache.fill(pixels, 4, lambda n: None)
-    pairs = PairImages(pixels, content_indices=(0, 1, 2, 3), original_indices=(1, 2, 3, 0))
+    pairs = PairImages(StoredImages.of([pixels]), content_indices=(0, 1, 2, 3), original_indices=(1, 2, 3, 0))
     cell = Store(tmp_path).cell("slerp", {"pairs": {"n": 4}})
 
     def fill(traced: bool) -> None:

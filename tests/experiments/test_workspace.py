@@ -90,7 +90,10 @@ def targets(tmp_path, monkeypatch) -> Targets:
 def test_truth_that_is_missing_is_read_off_the_images(targets, tmp_path) -> None:
     assert targets.truth is not None
     workspace = own(tmp_path / "whole")
-    names, read = list(EmbeddedAttributes.names), workspace.encoders.reader(workspace.pairs.originals).double().numpy()
+    names, read = (
+        list(EmbeddedAttributes.names),
+        workspace.encoders.reader(workspace.pairs.originals[:]).double().numpy(),
+    )
     known = workspace.targets(silent).truth.original
     found = targets.truth.original
     assert found[:, names.index("nose")].tolist() == read[:, names.index("nose")].tolist()
