@@ -19,7 +19,8 @@ from experiments.tables.verdicts import METRICS, TRENDS
 from injectfusion.schedule import timesteps
 
 NAMES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-MEASURED = [name for name in NAMES if name != "stable_diffusion"]
+OTHERS = ("stable_diffusion", "speed")  # programs of their own
+MEASURED = [name for name in NAMES if name not in OTHERS]
 
 
 def composed(name: str, *overrides: str) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def composed(name: str, *overrides: str) -> dict[str, Any]:
         arguments = [f"experiment={name}", f"experiment.name={name}", *overrides]
         sweep = compose("config", arguments, return_hydra_config=True).hydra.sweeper.params or {}
         config = compose("config", arguments)
-    settings = OmegaConf.to_container(config, resolve=True) if name == "stable_diffusion" else resolved(config)
+    settings = OmegaConf.to_container(config, resolve=True) if name in OTHERS else resolved(config)
     return settings | {"sweep": dict(sweep)}
 
 
