@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from injectfusion.core.dotted import imported
 from injectfusion.core.errors import UserError, unknown
@@ -13,6 +13,8 @@ from injectfusion.hspace import BLENDS, GAMMA_SCHEDULES, Blend
 from injectfusion.own_blend import OwnBlend
 from injectfusion.schedule import TRAIN_STEPS, ContentSource
 
+Injector = Literal["h", "pnp", "masactrl"]
+INJECTORS: tuple[Injector, ...] = get_args(Injector)
 _SITE = re.compile(r"h|decoder[1-9]\d*|skips|h\+skips")  # each backbone knows how many decoder levels it has
 
 
@@ -30,6 +32,8 @@ class Method:
         gamma: content injection ratio, in [0, 1].
         gamma_schedule: gamma over the editing interval (appendix G), a name of `hspace.GAMMA_SCHEDULES`.
         omega: strength of the original in latent calibration, in [0, 1]; 0 means no calibration (Asyrp step).
+        injector: what is injected: `h`, the features of the site, with a blend; or what `pnp` or `masactrl` exchange,
+            at strength gamma (`injectfusion.exchange`), where blend, its version and site have no effect.
         site: where content is injected (Fig. S13): `h`, `decoder1` .. `decoderN`, `skips`, `h+skips`.
         t_edit: content is injected while t >= t_edit, in [0, 1000]. Times are on the paper's scale: for a network with
             T training timesteps, 400 means 0.4 T.
@@ -50,6 +54,7 @@ class Method:
     gamma: float = 0.6
     gamma_schedule: str = "constant"
     omega: float = 0.3
+    injector: Injector = "h"
     site: str = "h"
     t_edit: int = 400
     t_boost: int = 200
@@ -77,6 +82,10 @@ class Method:
             raise UserError(unknown("method.gamma_schedule", self.gamma_schedule, list(GAMMA_SCHEDULES)))
         if self.content_source not in get_args(ContentSource):
             raise UserError(unknown("method.content_source", self.content_source, get_args(ContentSource)))
+        if self.injector not in INJECTORS:
+            raise UserError(unknown("method.injector", self.injector, INJECTORS))
+        if self.injector != "h" and self.box is not None:
+            raise UserError(f"method.box needs method.injector=h, and it is {self.injector}: set box to null")
         if not _SITE.fullmatch(str(self.site)):
             raise UserError(unknown("method.site", self.site, ["h", "decoder1 .. decoderN", "skips", "h+skips"]))
         if self.box is not None:
@@ -119,7 +128,7 @@ class Method:
     @property
     def split(self) -> str:
         """The site at which the backbone is split: `h` where nothing is injected."""
-        return self.site if self.injects else "h"
+        return self.site if self.injects and self.injector == "h" else "h"
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines the results, as JSON values (hence `Any`): for the names and hashes of cells.
@@ -140,6 +149,10 @@ class Method:
         if not self.injects:
             kept = {"blend", "generation_steps", "t_boost", "eta"}
             return {name: value for name, value in settings.items() if name in kept}
+        if self.injector != "h":
+            without = {"blend", "blend_version", "site", "box", "content_source"}
+            return {name: value for name, value in settings.items() if name not in without} | {"blend": "exchange"}
+        del settings["injector"]  # so that the cells of earlier versions keep their names
         path, blend = self._blend_path(), self.blend_function
         if isinstance(blend, OwnBlend):
             code = fingerprint(blend.function, path)
@@ -160,8 +173,8 @@ class Method:
         """
         if not self.injects:
             return "reconstruction"
-        blend = self._blend_path().rpartition(".")[2]
-        where = "" if self.site == "h" else f"-{self.site}"
+        blend = self._blend_path().rpartition(".")[2] if self.injector == "h" else self.injector
+        where = "" if self.split == "h" else f"-{self.site}"
         return f"{blend}-g{self.gamma:g}-w{self.omega:g}-t{self.t_edit}{where}"
 
     def _blend_path(self) -> str:

@@ -90,6 +90,12 @@ def trajectory(backbone: Backbone, x_0: Tensor, steps: int, source: ContentSourc
     return reverse(backbone, inverted.x_T, steps) if source == "reverse" else inverted
 
 
+@torch.inference_mode()
+def denoised(backbone: Backbone, x_t: Tensor, path: Sequence[int]) -> Tensor:
+    """(B, C, H, W): the clean image of a DDIM process with eta = 0 down the ascending timesteps, from the last."""
+    return _follow(backbone, x_t, [*reversed(path), -1])[0]
+
+
 def pair_generator(seed: int, pair: int) -> torch.Generator:
     """A pair's only source of randomness, on the CPU: it depends only on the seed and the pair's number."""
     key = hashlib.sha256(f"{seed}:{pair}".encode()).digest()[:8]
@@ -105,6 +111,7 @@ def generate(
     content: Trajectory | None = None,
     generators: Sequence[torch.Generator] | None = None,
     observe: Callable[[int, Features, Tensor], None] | None = None,
+    content_backbone: Backbone | None = None,
 ) -> Tensor:
     """The full generative process, algorithm 2, over the three intervals of equation (4).
 
@@ -114,10 +121,12 @@ def generate(
         steps: generation runs downward over seq(steps), in [2, T], and then to the clean image;
             `method.generation_steps` takes precedence.
         method: all settings; by default nothing is injected.
-        content: the contents' features at the method's site, one per original; required where content is injected.
+        content: the contents' features at the method's site, one per original; required where content is injected. An
+            injector other than h needs their latents x_T, and no features.
         generators: B CPU generators, one per pair, for the noise of quality boosting; required where t_boost > 0.
         observe: called at every timestep t as observe(t, features, h) with the encoder's features of x_t and the h
             that the decoder of P sees, which is features.h itself where nothing is injected.
+        content_backbone: for an injector other than h, the content's, if it has another prompt.
     Returns:
         (B, C, H, W) float32, approximately in [-1, 1].
     Raises:
@@ -138,20 +147,30 @@ def generate(
     last, schedule = max(1, len(edited) - 1), GAMMA_SCHEDULES[method.gamma_schedule]
     gammas = {t: schedule(method.gamma, i / last) for i, t in enumerate(reversed(edited))}  # appendix G
 
+    exchange = None
+    if content is not None and edited and method.injector != "h":
+        from injectfusion.exchange import Exchange  # imports diffusers, which takes seconds
+
+        exchange = Exchange(backbone, content_backbone or backbone, method.injector, content.x_T.to(x_T))
+
     x = x_T
     for t, a_t, a_prev in _walk(backbone, [*reversed(sequence), -1]):
         features = backbone.encode(x, t)
         h = features.h
-        if content is not None and t in gammas:
+        if content is not None and exchange is None and t in gammas:
             h = _blended(method, features.h, content.h_at(t).to(features.h), gammas[t])
         if observe is not None:
             observe(t, features, h)
 
         if t in gammas:
-            # One encoder pass serves both decoders, and both decoders run as one stacked batch.
-            eps, eps_edited = backbone.decode(features.repeat(2), torch.cat([features.h, h])).chunk(2)
+            if exchange is not None:
+                eps, eps_edited = backbone.decode(features), exchange.eps(features, t, a_t, a_prev, gammas[t])
+            else:
+                # One encoder pass serves both decoders, and both decoders run as one stacked batch.
+                eps, eps_edited = backbone.decode(features.repeat(2), torch.cat([features.h, h])).chunk(2)
             if method.omega == 0:
-                x = ddim.step(x, eps, a_t, a_prev, eps_edited)
+                # Only injection in h-space is asymmetric, equation (3); the others edit the whole step.
+                x = ddim.step(x, eps if exchange is None else eps_edited, a_t, a_prev, eps_edited)
             else:
                 x = calibrate(x, eps, eps_edited, a_t, method.omega)
                 x = ddim.step(x, backbone.decode(backbone.encode(x, t)), a_t, a_prev)

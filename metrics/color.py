@@ -32,6 +32,18 @@ def lab(images: Tensor) -> Tensor:
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-2).view(images.shape)
 
 
+def from_lab(images: Tensor) -> Tensor:
+    """The inverse of `lab`: (..., 3, H, W) float64 -> uint8; colors outside sRGB are clipped."""
+    lightness, a, b = images.unbind(dim=-3)
+    y = (lightness + 16) / 116
+    scaled = torch.stack([y + a / 500, y, y - b / 200], dim=-3)
+    xyz = torch.where(scaled > _DELTA, scaled**3, 3 * _DELTA**2 * (scaled - 4 / 29))
+    to_xyz = _RGB_TO_XYZ / _RGB_TO_XYZ.sum(dim=1, keepdim=True)
+    linear = (torch.linalg.inv(to_xyz) @ xyz.flatten(start_dim=-2)).view(images.shape).clamp(0, 1)
+    value = torch.where(linear > 0.0031308, 1.055 * linear.pow(1 / 2.4) - 0.055, 12.92 * linear)
+    return (255 * value).round().to(torch.uint8)
+
+
 def color_distance(originals: Images, results: Images, progress: Track = silent) -> Tensor:
     """How far the colors of each result are from those of its original. Lower is better.
 

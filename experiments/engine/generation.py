@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from experiments.engine.baselines import BASELINES, Baseline, Given
 from experiments.engine.behind import Behind
 from experiments.engine.latents import Latents
 from experiments.engine.memory import Memory
@@ -61,6 +62,64 @@ def warm_up(backbone: Backbone, images: Tensor) -> None:
     backbone.decode(features.repeat(2))
 
 
+Make = Callable[[Sequence[int]], tuple[Tensor, Tracer | None]]  # pairs -> (B, 3, H, W) uint8, traces where wanted
+
+
+def fill(
+    cell: Cell,
+    make: Make,
+    pairs: int,
+    batch: int,
+    advance: Callable[[int], None],
+    *,
+    traced: bool = False,
+    needed: int | None = None,
+    wait: bool = True,
+    memory: Memory | None = None,
+) -> bool:
+    """Make the results that are missing or damaged in a cell; `advance` is called with each finished number.
+
+    A batch with any missing result is made again as a whole, so that a killed run ends in the same bits. Processes that
+    fill the same cell share the work: each takes the batches that no other process holds.
+
+    Args:
+        pairs, batch: their number, and how many are made at a time.
+        traced: keep the traces of h as well; a batch whose traces are missing is made again for them.
+        needed: the number of the first pairs whose results are needed; None means all.
+        wait: for batches that other processes hold.
+        memory: splits batches that do not fit.
+    Returns:
+        whether all results are there; always if `wait`.
+    Raises:
+        UserError: the errors of `make`.
+    """
+    memory, whole = memory or Memory(), True
+    with Behind() as behind:
+        for start in range(0, pairs, batch):
+            if wait:
+                behind.finish()  # a process that waits holds nothing that another one may wait for
+            indices = range(start, min(start + batch, pairs))
+            with ExitStack() as held:
+                if not held.enter_context(cell.lock_batch(indices, wait)):
+                    whole = False
+                    continue
+                held.callback(advance, len(indices))
+                done = (needed is not None and start >= needed) or cell.has_images(indices)
+                if not done or (traced and not cell.has_traces(indices)):
+                    parts = list(memory.parts(indices, make))
+                    behind.start(partial(_write, cell, indices, parts, done), held.pop_all())
+    return whole
+
+
+def _write(cell: Cell, indices: Sequence[int], parts: Sequence[tuple[Tensor, Tracer | None]], done: bool) -> None:
+    """Write what was made; images that are done stay as they are, as they may have been scored."""
+    for _, tracer in parts:
+        if tracer is not None:
+            cell.save_traces(tracer.frame())
+    if not done:
+        cell.save_images(indices, torch.cat([results for results, _ in parts]))
+
+
 @dataclass(frozen=True)
 class Generation:
     """Generates the results of one backbone on one list of pairs."""
@@ -83,53 +142,29 @@ class Generation:
         needed: int | None = None,
         wait: bool = True,
     ) -> bool:
-        """Generate the results that are missing or damaged in a cell; `advance` is called with each finished number.
+        """`fill` with the results of a method.
 
-        A batch with any missing result is generated again as a whole, so that a killed run ends in the same bits.
-        Processes that fill the same cell share the work: each takes the batches that no other process holds.
-
-        Args:
-            traced: keep the traces of h as well; a batch whose traces are missing is generated again for them.
-            needed: the number of the first pairs whose results are needed; None means all.
-            wait: for batches that other processes hold.
-        Returns:
-            whether all results are there; always if `wait`.
         Raises:
             UserError: a result is not finite, as with a blend that overflows.
         """
-        whole = True
-        with Behind() as behind:
-            for start in range(0, len(self.pairs), self.batch):
-                if wait:
-                    behind.finish()  # a process that waits holds nothing that another one may wait for
-                indices = range(start, min(start + self.batch, len(self.pairs)))
-                with ExitStack() as held:
-                    if not held.enter_context(cell.lock_batch(indices, wait)):
-                        whole = False
-                        continue
-                    held.callback(advance, len(indices))
-                    done = (needed is not None and start >= needed) or cell.has_images(indices)
-                    if not done or (traced and not cell.has_traces(indices)):
-                        behind.start(self._computed(cell, indices, method, traced, done), held.pop_all())
-        return whole
+        make = partial(self._results, cell.label, method=method, traced=traced)
+        n = len(self.pairs)
+        return fill(cell, make, n, self.batch, advance, traced=traced, needed=needed, wait=wait, memory=self.memory)
 
-    def _computed(
-        self, cell: Cell, indices: Sequence[int], method: Method, traced: bool, done: bool
-    ) -> Callable[[], None]:
-        """Generate a batch, and return the function that writes it.
+    def baseline(self, baseline: Baseline) -> Make:
+        """What makes the results of a baseline that needs the network."""
 
-        Images that are done stay as they are, as they may have been scored.
-        """
+        def make(indices: Sequence[int]) -> tuple[Tensor, None]:
+            pairs = self.pairs.part(indices)
+            contents, originals = pairs.contents[:], pairs.originals[:]
+            content, original = (self.latents.latents(images).to(self.device) for images in (contents, originals))
+            generators = [pair_generator(self.seed, i) for i in indices]
+            given = Given(
+                contents, originals, self.backbone, content, original, self.steps, baseline.t_edit, generators
+            )
+            return BASELINES[baseline.name](given), None
 
-        def write(parts: Sequence[tuple[Tensor, Tracer | None]]) -> None:
-            for _, tracer in parts:
-                if tracer is not None:
-                    cell.save_traces(tracer.frame())
-            if not done:
-                cell.save_images(indices, torch.cat([results for results, _ in parts]))
-
-        compute = partial(self._results, cell.label, method=method, traced=traced)
-        return partial(write, list(self.memory.parts(indices, compute)))
+        return make
 
     def _results(
         self, label: str, indices: Sequence[int], method: Method, traced: bool
@@ -139,6 +174,8 @@ class Generation:
         contents, originals = pairs.contents[:], pairs.originals[:]
         x_T = self.latents.latents(originals).to(self.device)
         content = self.latents.features(contents) if method.injects else None
+        if content is not None and method.injector != "h":
+            content = replace(content, x_T=self.latents.latents(contents))
         original = self.latents.features(originals) if method.injects and traced else None
         tracer = Tracer(indices, original, content) if traced else None
         generators = [pair_generator(self.seed, i) for i in indices]

@@ -224,4 +224,4 @@ def _check_networks(points: Sequence[Point]) -> None:
         require(point.config, point.overrides, Console())
     for point in reversed(points):  # the open workspace then is that of the first point, which its job takes
         workspace = open_workspace(point.settings, resolve_device(point.settings["device"]))
-        workspace.check(row.method for row in point.rows if row.method is not None)
+        workspace.check(point.rows)

@@ -70,10 +70,10 @@ def _pair(
     noise = {side: model.noise([pair_generator(seed, 3 * index + k)]) for k, side in enumerate(("content", "original"))}
     latents = {side: generate(model.prompted([prompts[side]], guidance), x_T, steps) for side, x_T in noise.items()}
     for inject in settings["experiment"]["inject"]:
-        content = reverse(model.prompted([prompts["content"]], guidance, inject), noise["content"], steps)
-        backbone = model.prompted([prompts["original"]], guidance, inject)
+        own, backbone = (model.prompted([prompts[side]], guidance, inject) for side in ("content", "original"))
+        content = reverse(own, noise["content"], steps)
         boosting = [pair_generator(seed, 3 * index + 2)]  # the same for every branch
-        latents[f"into {inject}"] = generate(backbone, noise["original"], steps, method, content, boosting)
+        latents[f"into {inject}"] = generate(backbone, noise["original"], steps, method, content, boosting, None, own)
     for name, latent in latents.items():
         if not latent.isfinite().all():
             raise UserError(f"pair {index}, {name}: the result is not finite; check the blend and its settings")

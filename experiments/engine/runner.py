@@ -19,7 +19,7 @@ from experiments.engine.sweep import hand_over, in_multirun
 from experiments.engine.workspace import Workspace, open_workspace
 from experiments.outlets.tracker import Tracker
 from experiments.schema import Settings, resolved
-from experiments.store.cell import PICTURES, Cell
+from experiments.store.cell import PICTURES, SIDES, Cell
 from experiments.store.provenance import provenance
 from experiments.tables.figures import grid
 from experiments.tables.publish import GRID_PAIRS, Result, naming
@@ -72,7 +72,7 @@ def _completed(settings: Settings, planned: Plan, device: str, console: Console)
     """Every row's complete cell for one seed."""
     with Progress(rank() > 0) as progress, progress.stage("reading images and networks"):
         workspace = open_workspace(settings, device)
-        workspace.check(row.method for row in planned.rows if row.method is not None)
+        workspace.check(planned.rows)
         workspace.save_pictures()
         cells = {row.name: workspace.cell(row) for row in planned.rows}
     overrides = HydraConfig.get().overrides.task
@@ -91,12 +91,12 @@ def _completed(settings: Settings, planned: Plan, device: str, console: Console)
     rows = [row for row in planned.rows if not _finished(cells[row.name], planned.traced, needed)]
     if not rows:
         return cells
-    pending = [(row.method, _missing(cells[row.name], needed)) for row in rows if row.method is not None]
+    pending = [(row, _missing(cells[row.name], needed)) for row in rows if row.results not in SIDES]
     say(workspace.space(pending).require(workspace.store.outputs))
     if settings["compile"] and pending:
         with Progress(rank() > 0) as progress, progress.stage("compiling the network"):
             started = time.monotonic()
-            workspace.compile(method for method, _ in pending)
+            workspace.compile(row.method for row, _ in pending if row.method is not None)
         say(f"compiled in {time.monotonic() - started:.0f} s")
     with Progress(rank() > 0) as progress:
         if not all(cells[row.name].complete for row in rows):
@@ -118,7 +118,7 @@ def _finished(cell: Cell, traced: bool, needed: int) -> bool:
     if not cell.complete or not cell.generated:
         return cell.complete
     pictured = cell.has_images(range(needed)) and read_intact(cell.grid) is not None
-    return pictured and (not traced or cell.has_traces(range(cell.pairs)))
+    return pictured and (not traced or not cell.method or cell.has_traces(range(cell.pairs)))
 
 
 def _missing(cell: Cell, needed: int) -> int:
@@ -141,28 +141,28 @@ def _generated(
     Returns:
         whether all results are there; False if another process works on some of them, and `wait` is False.
     """
-    if row.method is None or _finished(cell, traced, needed):
+    if row.results in SIDES or _finished(cell, traced, needed):
         return True
     pairs = workspace.pairs
     inversion = progress.task(f"{row.name}, inversion", len(pairs.images))
-    latents = workspace.invert(row.method, inversion.advance)
+    workspace.invert(row, inversion.advance)
     inversion.remove()
     task = progress.task(row.name, len(pairs))
     last = needed if cell.complete else len(pairs)
-    return workspace.generation(latents).fill(cell, row.method, traced, task.advance, last, wait)
+    return workspace.fill(row, cell, traced, task.advance, last, wait)
 
 
 def _score(workspace: Workspace, row: PlannedRow, cell: Cell, made_by: Mapping[str, Any], progress: Progress) -> None:
     """Draw and score the results of one row, as far as that is missing."""
     pairs = workspace.pairs
-    if row.method is not None and read_intact(cell.grid) is None:
+    if cell.generated and read_intact(cell.grid) is None:
         few = slice(0, GRID_PAIRS)
         results = cell.images(range(len(pairs))[few])
         columns = [("content", pairs.contents[few]), ("original", pairs.originals[few]), ("result", results)]
         grid([columns], cell.grid, cell.label)
     if cell.complete:
         return
-    if row.results == "generated":
+    if cell.generated:
         parts = (range(len(pairs))[i : i + BATCH] for i in batches(len(pairs)))
         images = StoredImages.of(map(cell.images, parts), workspace.store.outputs)
     else:
@@ -170,4 +170,5 @@ def _score(workspace: Workspace, row: PlannedRow, cell: Cell, made_by: Mapping[s
         progress.task(row.name, len(pairs)).advance(len(pairs))
     with progress.stage("  scoring"):
         score = workspace.score(images, progress.track)
-    cell.finish(score, made_by)
+    folder = {} if row.folder is None else {"images": {"folder": str(row.folder), "files": len(pairs)}}
+    cell.finish(score, {**made_by, **folder})

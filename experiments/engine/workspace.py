@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from torch import Tensor
 
 from experiments.domains.base import Domain
 from experiments.domains.replaced import ReplacedSides
-from experiments.engine.generation import Generation, PairImages, warm_up
+from experiments.engine.baselines import BASELINES, Baseline, Given
+from experiments.engine.generation import Generation, Make, PairImages, fill, warm_up
 from experiments.engine.latents import LatentCache, Latents, RecomputedLatents
 from experiments.engine.memory import batch_size
+from experiments.engine.pair_files import ResultsFolder
 from experiments.engine.plan import PlannedRow
 from experiments.engine.space import HEADER, Space
 from experiments.schema import Settings, check_target
@@ -25,9 +27,10 @@ from experiments.store.cell import Cell, Specification, Store
 from injectfusion.backbones.base import Backbone
 from injectfusion.backbones.execution import Execution
 from injectfusion.core.errors import UserError
-from injectfusion.core.files import digest, lock, read_tensors, write_tensors
+from injectfusion.core.files import digest, file_name, lock, read_tensors, write_tensors
 from injectfusion.core.progress import Track, silent
 from injectfusion.core.stored_images import Images, StoredImages
+from injectfusion.exchange import require_attention
 from injectfusion.method import Method
 from injectfusion.own_blend import OwnBlend
 from injectfusion.sampling import pair_generator
@@ -76,6 +79,7 @@ class Workspace:
         self._batch = batch_size(settings["batch_size"], device)
         self._latents: dict[tuple[str, ContentSource], Latents] = {}  # filled
         self._identities: dict[str, str] = {}  # of the backbone, by site
+        self._folders: dict[Path, tuple[ResultsFolder, str]] = {}
         self._targets: Targets | None = None
         self.store = Store(settings["outputs"])
         self.scoring = scoring_of(settings["scoring"])
@@ -103,17 +107,25 @@ class Workspace:
         self._reference_name = reference + (f", sha256 {content[:12]}" if content else "")
 
     @torch.inference_mode()
-    def check(self, methods: Iterable[Method]) -> None:
+    def check(self, rows: Iterable[PlannedRow]) -> None:
         """Refuse images that cannot be read, and what cannot be run on this network, before anything is computed.
 
         UserError: a broken image, of the pairs or of the reference; the network takes images of another size; a method
         needs more steps than the network has training timesteps, or a site that it does not have; a user's own blend
-        fails or cannot be identified; the Gram encoder does not have the layers.
+        fails or cannot be identified; the Gram encoder does not have the layers; a folder of results is not whole.
         """
         declare(self.encoders, self.scoring, self._reference_name)
         self._read_images()  # first, as loading a network takes longer
-        for method in methods:
+        rows = list(rows)
+        for row in rows:
+            if row.folder is not None:
+                self._folder(row.folder)
+        for method in (row.method for row in rows if row.method is not None):
             backbone = self._backbone.at(method.split)
+            if method.injects:
+                require_attention(backbone, method.injector)
+                if method.injector != "h" and self._settings["compile"]:
+                    raise UserError(f"method.injector={method.injector} cannot be compiled: set compile=false")
             backbone.require_size(self.domain.size)
             last = len(backbone.alpha_cumprod) - 1
             steps = {"scale.steps": self._scale["steps"], "method.generation_steps": method.generation_steps}
@@ -130,11 +142,7 @@ class Workspace:
 
     @cached_property
     def pairs(self) -> PairImages:
-        images = sorted({i for pair in self._ids for i in pair})
-        index = {image: i for i, image in enumerate(images)}
-        contents, originals = (tuple(index[pair[side]] for pair in self._ids) for side in (0, 1))
-        read = (self.domain.images(images[i : i + BATCH]) for i in batches(len(images)))
-        return PairImages(StoredImages.of(read, self.store.outputs), contents, originals)
+        return pair_images(self.domain, self._ids, self.store.outputs)
 
     def save_pictures(self) -> None:
         """Keep the first pairs' own images in the store."""
@@ -156,6 +164,16 @@ class Workspace:
             "truth": None if self._truth is None else digest(*self._truth),
             "bootstrap": {"resamples": self.scoring.bootstrap.resamples, "seed": self.scoring.bootstrap.seed},
         }
+        if row.folder is not None:
+            sha256 = self._folder(row.folder)[1]
+            return self.store.cell(file_name(f"images-{row.folder.name}"), specification | {"images": sha256})
+        if row.baseline is not None:
+            specification["baseline"] = row.baseline.identity()
+            if row.baseline.needs_network:
+                specification |= {"steps": self._scale["steps"], "backbone": self._identity("h")}
+            if row.baseline.has_noise:
+                specification["seed"] = self._settings["seed"]
+            return self.store.cell(row.baseline.name, specification)
         if row.method is None:
             return self.store.cell(f"floor-{row.results}", specification)
         specification["method"] = row.method.identity()
@@ -166,10 +184,10 @@ class Workspace:
         return self.store.cell(row.method.label, specification)
 
     @torch.inference_mode()
-    def space(self, rows: Sequence[tuple[Method, int]]) -> Space:
-        """The disk space that rows need, each given as its method and the number of its missing results."""
+    def space(self, rows: Sequence[tuple[PlannedRow, int]]) -> Space:
+        """The disk space that rows need, each given with the number of its missing results."""
         inversions, side = 0, self.domain.size
-        for key in {(method.split, method.content_source) for method, _ in rows}:
+        for key in {key for row, _ in rows if (key := inverted(row)) is not None}:
             latents = self._source(*key)
             if isinstance(latents, LatentCache) and (missing := latents.missing(self.pairs.images)):
                 noise = torch.randn(1, 3, side, side, generator=pair_generator(0, 0)).to(self._device)
@@ -179,14 +197,39 @@ class Workspace:
                 inversions += missing * (noise.numel() * 4 + h.numel() * 2 * len(kept) + HEADER)
         return Space(inversions, sum(n for _, n in rows) * (3 * side**2 + HEADER))
 
-    def invert(self, method: Method, advance: Callable[[int], None]) -> Latents:
-        """The inversions that a method needs, computed once for all methods that share them."""
-        key = (method.split, method.content_source)
-        if key not in self._latents:
+    def invert(self, row: PlannedRow, advance: Callable[[int], None]) -> None:
+        """Compute the inversions that a row needs, once for all rows that share them."""
+        key = inverted(row)
+        if key is not None and key not in self._latents:
             latents = self._source(*key)
             latents.fill(self.pairs.images, self._batch, advance)
             self._latents[key] = latents
-        return self._latents[key]
+
+    def fill(
+        self, row: PlannedRow, cell: Cell, traced: bool, advance: Callable[[int], None], needed: int, wait: bool
+    ) -> bool:
+        """`generation.fill` with the results of a row, after `invert`."""
+        if row.folder is not None:
+            folder, size = self._folder(row.folder)[0], self.domain.size
+            make: Make = lambda indices: (folder.read(indices, size), None)  # noqa: E731
+        elif row.baseline is not None and not row.baseline.needs_network:
+            make = partial(_pixels, row.baseline, self.pairs)
+        else:
+            generation = self._generation(self._latents[inverted(row)])  # type: ignore[index]
+            if row.method is not None:
+                return generation.fill(cell, row.method, traced, advance, needed, wait)
+            assert row.baseline is not None
+            make = generation.baseline(row.baseline)
+        return fill(cell, make, len(self.pairs), self._batch, advance, needed=needed, wait=wait)
+
+    def _folder(self, folder: Path) -> tuple[ResultsFolder, str]:
+        """The results of a folder, and the sha256 of their pixels; read once."""
+        if folder not in self._folders:
+            results = ResultsFolder.of(folder, self.pairs)
+            parts = (range(len(self.pairs))[i : i + BATCH] for i in batches(len(self.pairs)))
+            sha256 = digest(*(results.read(part, self.domain.size) for part in parts))
+            self._folders[folder] = results, sha256
+        return self._folders[folder]
 
     def _source(self, site: str, content: ContentSource) -> Latents:
         """Inversions that are not computed yet; also after an earlier run, as the cache says what is missing."""
@@ -201,8 +244,7 @@ class Workspace:
         for site in {method.split for method in methods}:
             warm_up(self._backbone.at(site), noise.to(self._device))
 
-    def generation(self, latents: Latents) -> Generation:
-        """The generation of results from latents that `invert` returned."""
+    def _generation(self, latents: Latents) -> Generation:
         steps, seed = self._scale["steps"], self._settings["seed"]
         return Generation(self._backbone, self.pairs, latents, steps, seed, self._batch, self._device)
 
@@ -288,6 +330,34 @@ class Workspace:
                 entry = {"features": torch.cat([self.encoders.features(batch) for _, batch in images])}
                 write_tensors(path, entry)
         return entry["features"]
+
+
+def inverted(row: PlannedRow) -> tuple[str, ContentSource] | None:
+    """The site and the source of the inversions that a row needs; None if it needs none."""
+    if row.method is not None:
+        return row.method.split, row.method.content_source
+    return ("h", "inversion") if row.baseline is not None and row.baseline.needs_network else None
+
+
+def _pixels(baseline: Baseline, pairs: PairImages, indices: Sequence[int]) -> tuple[Tensor, None]:
+    """The results of a baseline that needs no network."""
+    part = pairs.part(indices)
+    return BASELINES[baseline.name](Given(part.contents[:], part.originals[:])), None
+
+
+def pair_images(domain: Domain, ids: Sequence[tuple[int, int]], folder: Path) -> PairImages:
+    """The images of pairs of ids (content, original), read batch by batch.
+
+    Args:
+        folder: for a temporary file, if they are many.
+    Raises:
+        UserError: the errors of the domain.
+    """
+    images = sorted({i for pair in ids for i in pair})
+    index = {image: i for i, image in enumerate(images)}
+    contents, originals = (tuple(index[pair[side]] for pair in ids) for side in (0, 1))
+    read = (domain.images(images[i : i + BATCH]) for i in batches(len(images)))
+    return PairImages(StoredImages.of(read, folder), contents, originals)
 
 
 def own_statistics(encoders: EncoderSuite) -> frechet.Statistics:

@@ -24,7 +24,7 @@ from injectfusion.core.errors import UserError
 from injectfusion.ddim import eps_of
 from injectfusion.hspace import replace
 from injectfusion.method import Method
-from injectfusion.sampling import generate, reverse
+from injectfusion.sampling import Trajectory, generate, reverse
 from injectfusion.schedule import timesteps
 
 PROMPTS = ["a realistic photo of a woman.", "8k, wallpaper car"]
@@ -194,3 +194,18 @@ def test_the_papers_prompts_through_the_command_line(pipeline, tmp_path):
     assert done.returncode == 0, done.stderr
     (picture,) = (tmp_path / "results").glob("stable_diffusion__*.png")
     assert f"written: results/{picture.name}" in done.stdout
+
+
+@pytest.mark.parametrize("injector", ["pnp", "masactrl"])
+def test_other_injectors_between_prompts(injector, model, noise):
+    original, content = model.prompted(PROMPTS), model.prompted(PROMPTS[::-1])
+    plain = generate(original, noise, STEPS)
+
+    def injected(gamma, own, x_T):
+        given = Trajectory(x_T, torch.empty(0), ())
+        method = Method(injector=injector, gamma=gamma, omega=0, t_boost=0)
+        return generate(original, noise, STEPS, method, given, content_backbone=own)
+
+    torch.testing.assert_close(injected(0, content, noise.flip(0)), plain, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(injected(1, original, noise), plain, rtol=1e-3, atol=1e-3)
+    assert (injected(1, content, noise.flip(0)) - plain).abs().max() > 1e-3

@@ -33,7 +33,7 @@ class Cumulative(Analysis):
 
     def __call__(self, rows: Sequence[Row]) -> Findings:
         """Raises UserError: a row without traces, or one that injects nothing."""
-        found = {row.name: _measure(row) for row in rows if row.generated}
+        found = {row.name: _measure(row) for row in rows if row.method}
         slopes = {name: row.own.slope(row.n) for name, row in found.items()}
         return Findings(
             tables=[_table(found)],

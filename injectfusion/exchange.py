@@ -1,0 +1,147 @@
+"""Injection elsewhere than in h-space: Plug-and-Play and MasaCtrl, with which appendix C combines latent calibration.
+
+At each edited step the network sees the content's latent of that step first, and what it computes there is exchanged
+when it sees the original's latent. `gamma` is the strength: 0 exchanges nothing, 1 replaces.
+
+`pnp` (Tumanyan et al. 2023): queries and keys of all self-attention in the decoder, and the output of the first
+residual block of the first decoder level that has self-attention. They hold the layout, so they come from the content.
+
+`masactrl` (Cao et al. 2023): keys and values of all self-attention in the decoder. MasaCtrl takes them from the image
+whose appearance should stay. Here the latent that is edited is the original's, whose own keys and values would change
+nothing; they come from the content, so that the result is composed of what the content shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from injectfusion import ddim
+from injectfusion.backbones.base import Backbone, Features
+from injectfusion.core.errors import UserError
+from injectfusion.method import Injector
+
+_EXCHANGED = {"pnp": ("query", "key"), "masactrl": ("key", "value")}
+
+
+def require_attention(backbone: Backbone, injector: Injector) -> None:
+    """UserError: the network has no self-attention in its decoder, which the injector exchanges."""
+    if injector != "h" and not _attended(backbone):
+        raise UserError(
+            f"method.injector={injector} exchanges self-attention in the decoder, and this network has none there; use "
+            "injector: h, or another backbone"
+        )
+
+
+class Exchange:
+    """The content's process next to that of the original, and what is exchanged between them.
+
+    Args:
+        backbone: whose network has self-attention in its decoder.
+        content: the backbone of the content; another one if the two have different prompts.
+        x_T: (B, C, H, W), the content's latents at the noisy end.
+    """
+
+    def __init__(self, backbone: Backbone, content: Backbone, injector: Injector, x_T: Tensor) -> None:
+        require_attention(backbone, injector)
+        self._backbone, self._content, self._x_t = backbone, content, x_T
+        self._points: list[_Point] = []
+        self._modules: list[tuple[Any, str, _Point]] = []
+        for attention in (module for block in _attended(backbone) for module in _self_attention(block)):
+            self._modules.append((attention, "attention", _AttentionPoint(_EXCHANGED[injector])))
+        if injector == "pnp":
+            block = _attended(backbone)[0]
+            self._modules.append((block.resnets[0], "features", _Point()))
+        self._points = [point for _, _, point in self._modules]
+
+    def eps(self, features: Features, t: int, a_t: float, a_next: float, gamma: float) -> Tensor:
+        """(B, C, H, W): eps of the original's features at t, edited; then the content's process goes on to the next t.
+
+        Args:
+            a_t, a_next: alpha_cumprod at t and at the next timestep of generation.
+        """
+        with self._installed():
+            eps = self._content.decode(self._content.encode(self._x_t, t))
+            self._x_t = ddim.step(self._x_t, eps, a_t, a_next)
+            for point in self._points:
+                point.gamma = gamma
+            return self._backbone.decode(features)
+
+    @contextmanager
+    def _installed(self) -> Iterator[None]:
+        """Exchange inside the block: each point keeps what it sees first, and mixes it into what it sees next."""
+        with ExitStack() as stack:
+            for module, kind, point in self._modules:
+                point.clear()
+                if kind == "features":
+                    stack.callback(module.register_forward_hook(point.after).remove)
+                else:
+                    stack.callback(module.set_processor, module.processor)
+                    module.set_processor(point)
+            yield
+
+
+class _Point:
+    """A place in the network: `gamma` is None while the content is seen."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.gamma: float | None = None
+        self._content: dict[str, Tensor] = {}
+
+    def after(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        """A forward hook: the module's output, mixed."""
+        return self.mixed("output", output)
+
+    def mixed(self, name: str, x: Tensor) -> Tensor:
+        if self.gamma is None:
+            self._content[name] = x
+            return x
+        return torch.lerp(x, self._content[name], self.gamma)
+
+
+class _AttentionPoint(_Point):
+    """An attention processor of diffusers, as its `AttnProcessor2_0` for self-attention without a mask."""
+
+    def __init__(self, exchanged: tuple[str, ...]) -> None:
+        super().__init__()
+        self._exchanged = exchanged
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, *_: object, temb: Tensor | None = None, **__: object
+    ) -> Tensor:
+        x = hidden_states if attn.spatial_norm is None else attn.spatial_norm(hidden_states, temb)
+        shape = x.shape
+        x = x.flatten(2).transpose(1, 2) if x.ndim == 4 else x
+        if attn.group_norm is not None:
+            x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
+        parts = {"query": attn.to_q(x), "key": attn.to_k(x), "value": attn.to_v(x)}
+        for name in self._exchanged:
+            parts[name] = self.mixed(name, parts[name])
+        query, key, value = (part.unflatten(2, (attn.heads, -1)).transpose(1, 2) for part in parts.values())
+        query = query if attn.norm_q is None else attn.norm_q(query)
+        key = key if attn.norm_k is None else attn.norm_k(key)
+        attended = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2).to(query.dtype)
+        for layer in attn.to_out:  # a linear one, and dropout, which does nothing here
+            attended = layer(attended)
+        attended = attended.transpose(1, 2).reshape(shape) if len(shape) == 4 else attended
+        attended = attended + hidden_states if attn.residual_connection else attended
+        return attended / attn.rescale_output_factor  # type: ignore[no-any-return]
+
+
+def _attended(backbone: Backbone) -> list[Any]:
+    """The decoder levels that have self-attention, from the bottleneck on."""
+    blocks: Any = getattr(getattr(backbone, "unet", None), "up_blocks", ())
+    return [block for block in blocks if list(_self_attention(block))]
+
+
+def _self_attention(block: nn.Module) -> Iterator[Attention]:
+    return (m for m in block.modules() if isinstance(m, Attention) and not m.is_cross_attention)
