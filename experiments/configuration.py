@@ -24,7 +24,7 @@ GROUPS = {
 # The experiments of the paper, in its order.
 EXPERIMENTS = (
     "table1", "table2", "gamma", "omega", "t_edit", "layer", "schedule", "interpolation", "correlation", "cumulative",
-    "local", "boosting", "sparse", "features", "out_of_domain",
+    "local", "boosting", "sparse", "features", "out_of_domain", "comparison",
 )  # fmt: skip
 
 

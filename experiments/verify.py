@@ -1,11 +1,10 @@
 """Run committed results again: `python -m experiments.verify [NAME ...]` lists every number that is not reproduced.
 
 Each result of the results folder is computed again with the same seeds, in an empty store, by the command that it
-names. All its numbers that have an interval are compared, to rounding. Exit code 1 where one differs.
+names. All its numbers that have an interval are compared, to rounding (--tolerance). Exit code 1 where one differs.
 """
 
 import io
-import math
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
@@ -21,16 +20,20 @@ from injectfusion.core.errors import UserError, one_line_errors, unknown
 
 # Another CPU or another number of threads sums in another order. That changes the last digits of a picture's values,
 # which rounding to uint8 turns into a different byte here and there.
-TOLERANCE = 0.02  # of the width of the committed 95 % interval
-_SMALLEST = 1e-6  # relative, for an interval without width, such as that of the contents' ID with themselves
+TOLERANCE = 1e-3
 
 
-def agree(committed: Number, again: Number) -> bool:
-    """Whether two numbers with intervals are equal to rounding; those without a value are."""
+def agree(committed: Number, again: Number, tolerance: float = TOLERANCE) -> bool:
+    """Whether two numbers with intervals are equal to rounding; those without a value are.
+
+    Args:
+        tolerance: relative to the committed number, or to the larger end of its interval: a difference near 0 has the
+            scale of its interval.
+    """
     if committed.value is None or committed.low is None or committed.high is None or again.value is None:
         return committed.value == again.value
-    tolerance = TOLERANCE * (committed.high - committed.low) + 1e-12
-    return math.isclose(committed.value, again.value, rel_tol=_SMALLEST, abs_tol=tolerance)
+    scale = max(abs(committed.value), abs(committed.low), abs(committed.high))
+    return abs(committed.value - again.value) <= tolerance * scale
 
 
 def compared(committed: Record, again: Record) -> Iterator[tuple[str, Number, Number]]:
@@ -51,8 +54,8 @@ def compared(committed: Record, again: Record) -> Iterator[tuple[str, Number, Nu
                     yield f"{first.heading}: {row}, {column}", one, other
 
 
-def verify(names: Sequence[str], results: Path, outputs: Path, console: Console) -> bool:
-    """Run and compare; True where every number agrees.
+def verify(names: Sequence[str], results: Path, outputs: Path, tolerance: float, console: Console) -> bool:
+    """Run and compare; True where every number agrees to within the tolerance.
 
     UserError: an unknown name; a store that is not empty; an experiment that fails.
     """
@@ -73,8 +76,12 @@ def verify(names: Sequence[str], results: Path, outputs: Path, console: Console)
         if again is None:
             raise UserError(f"{name} fails (exit code {code}); see above")
         numbers = list(compared(committed, again))
-        lines = [f"  {at}: {format_number(c)}, again {format_number(a)}" for at, c, a in numbers if not agree(c, a)]
-        lines.append(f"  {len(numbers) - len(lines)} of {len(numbers)} numbers are equal to rounding")
+        lines = [
+            f"  {at}: {format_number(c)}, again {format_number(a)}"
+            for at, c, a in numbers
+            if not agree(c, a, tolerance)
+        ]
+        lines.append(f"  {len(numbers) - len(lines)} of {len(numbers)} numbers are equal to within {tolerance:g}")
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
         different += len(lines) - 1
     return different == 0
@@ -85,9 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("names", nargs="*", metavar="NAME", help="results to verify, e.g. table2 (default: all)")
     command.add_argument("--results", type=Path, default=ROOT / "results", help="the committed results")
     command.add_argument("--outputs", type=Path, default=Path("outputs/verify"), help="empty folder, kept afterwards")
+    tolerance = "largest relative difference that counts as rounding (default: %(default)g)"
+    command.add_argument("--tolerance", type=float, default=TOLERANCE, help=tolerance)
     with one_line_errors():
         options = command.parse_args(arguments)
-        if not verify(options.names, options.results, options.outputs, Console()):
+        if not 0 <= options.tolerance < 1:
+            raise UserError(f"--tolerance is {options.tolerance:g}; it must lie in [0, 1)")
+        if not verify(options.names, options.results, options.outputs, options.tolerance, Console()):
             raise SystemExit(1)
 
 

@@ -377,12 +377,15 @@ def test_what_cannot_be_read_is_named(tmp_path, content, message):
 def test_verification_accepts_rounding_and_nothing_else(record):
     one, close, far = (
         replace(record, verdicts=(replace(record.verdicts[0], difference=Number(value, 0.3, 0.5)),))
-        for value in (0.4, 0.4019, 0.41)
+        for value in (0.4, 0.4004, 0.4006)
     )
     assert all(agree(*numbers) for _, *numbers in compared(one, close))
     (where,) = [where for where, *numbers in compared(one, far) if not agree(*numbers)]
     assert where == f"{VERDICTS}: ID rises, gamma 0 to 0.5, difference"
-    assert agree(Number(1, 1, 1), Number(1 - 1e-7)) and not agree(Number(1, 1, 1), Number(0.999))
+    assert agree(Number(1, 1, 1), Number(0.9991)) and not agree(Number(1, 1, 1), Number(0.9989))
+    assert agree(Number(1, 1, 1), Number(0.91), 0.1) and not agree(Number(1, 1, 1), Number(0.9991), 1e-4)
+    near_zero = Number(1e-4, -0.01, 0.01)  # the scale is that of the interval
+    assert agree(near_zero, Number(1.09e-4)) and not agree(near_zero, Number(1.2e-4))
     assert not agree(Number(1, 0, 2), Number())
     with pytest.raises(UserError, match="other rows"):
         list(compared(record, replace(record, tables=(Table.of("t", [{"row": "x"}]),))))
