@@ -122,6 +122,21 @@ class Estimate(Replicated):
             return "holds"
         return "does not hold" if self.low > margin or self.high < -margin else "within noise"
 
+    def p_value(self, at: float = 0.0) -> float:
+        """Two-sided p-value of the bootstrap for the hypothesis that the value is `at`, in (0, 1]."""
+        return min(1.0, 2 * min(self._tail(at, "lower"), self._tail(at, "higher")))
+
+    def p_value_equal(self, margin: float) -> float:
+        """p-value for the hypothesis that it does not equal 0 to within a margin: two one-sided tests at 2.5 %."""
+        return min(1.0, 2 * max(self._tail(-margin, "lower"), self._tail(margin, "higher")))
+
+    def _tail(self, at: float, side: Direction) -> float:
+        """The share of replicates at or beyond a value; never 0, as there are finitely many."""
+        shift = self.value - float(self.replicates.mean()) if self.centered else 0.0
+        replicates = self.replicates + shift
+        beyond = replicates <= at if side == "lower" else replicates >= at
+        return (int(beyond.sum()) + 1) / (len(replicates) + 1)
+
     def record(self) -> dict[str, Any]:
         """The estimate as JSON values, for `from_record`."""
         numbers = {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
@@ -231,6 +246,16 @@ def require_at_least(name: str, value: object, low: float, why: str = "") -> Non
     """Refuse a setting that is not a number, is NaN, or is below `low`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
         raise UserError(f"{name} must be {low} or more{why}, got {value}")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value of a family, adjusted by Holm's step-down procedure (Holm 1979): below 0.05, the claim is kept with
+    the probability of any error in the family held at 5 %."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
 
 
 def pool(estimates: Sequence[Estimate]) -> Estimate:

@@ -20,7 +20,7 @@ from experiments.tables.analyses import Findings
 from experiments.tables.common import main_table, numbers, shares_table
 from experiments.tables.record import DrawnFigure, Record, RecordedRow
 from experiments.tables.rows import Row
-from experiments.tables.verdicts import judge_claims, judge_trends
+from experiments.tables.verdicts import corrected, judge_claims, judge_trends
 from injectfusion.core.files import LONGEST_NAME, file_name, write_text
 
 # Overrides that change no number, and so are not part of a result's name.
@@ -133,7 +133,7 @@ def publish(result: Result) -> Record:
         axes=tuple(result.axes),
         rows=tuple(RecordedRow(r.name, r.series, r.values, tuple(cell.name for cell in r.cells)) for r in rows),
         tables=(*tables, *(table for found in findings for table in found.tables)),
-        verdicts=(*verdicts, *(verdict for found in findings for verdict in found.verdicts)),
+        verdicts=tuple(corrected([*verdicts, *(verdict for found in findings for verdict in found.verdicts)])),
         figures=_write_figures(result, findings),
         grid=_write_grid(result),
         provenance=tuple(_provenance(rows)),

@@ -75,12 +75,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim of the paper and where it is made, the difference that the verdict rests on, and the verdict `here`."""
+    """A claim of the paper and where it is made, the difference that the verdict rests on, and the verdict `here`.
+
+    Attributes:
+        p: p-value of the difference; None for what is not a test.
+        corrected: the verdict with Holm's correction across all claims of a table.
+    """
 
     claim: str
     source: str
     difference: Number
     here: Outcome
+    p: float | None = None
+    corrected: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -139,8 +146,12 @@ class Record:
         """All tables in the order of reading: the main one, the verdicts, the others."""
         if not self.verdicts:
             return self.tables
-        lines = tuple((v.claim, v.source, v.difference, v.here) for v in self.verdicts)
-        return (self.tables[0], Table(VERDICTS, ("claim", "source", "difference", "here"), lines), *self.tables[1:])
+        columns: tuple[str, ...] = ("claim", "source", "difference", "here")
+        lines: tuple[tuple[Entry, ...], ...] = tuple((v.claim, v.source, v.difference, v.here) for v in self.verdicts)
+        if any(v.corrected for v in self.verdicts):  # records of earlier versions have none
+            columns = (*columns, "with Holm's correction")
+            lines = tuple((*line, v.corrected or "") for line, v in zip(lines, self.verdicts, strict=True))
+        return (self.tables[0], Table(VERDICTS, columns, lines), *self.tables[1:])
 
     def write(self, folder: Path) -> None:
         """Write FOLDER/STEM.json."""

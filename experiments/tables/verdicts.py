@@ -1,6 +1,8 @@
 """The paper's claims, judged on finished rows by the paired bootstrap: holds, does not hold, within noise."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from experiments.overrides import written
@@ -8,9 +10,10 @@ from experiments.schema import at_least, check_value
 from experiments.tables.record import Number, Verdict
 from experiments.tables.rows import Row
 from injectfusion.core.errors import UserError, unknown
-from metrics.estimates import Curve, Direction, Estimate
+from metrics.estimates import Curve, Direction, Estimate, holm
 
 METRICS = ("fd", "kid", "id", "gram", "color")  # as `metrics.scoring.declare` names them
+_LEVEL = 0.05  # of all claims of a table together
 TRENDS = ("rises", "falls", "best inside")
 _NOT_COMPARABLE = ("scale.pairs", "seeds", "scoring.resamples")  # rows that differ in these have no paired difference
 
@@ -66,7 +69,17 @@ def check_rows(
 
 def verdict(claim: str, source: str, difference: Estimate, expected: Direction) -> Verdict:
     """Whether a difference is below 0 ("lower") or above 0 ("higher"), as the paper claims."""
-    return Verdict(claim, source, Number.of(difference, "+.4g"), difference.judged(expected))
+    return Verdict(claim, source, Number.of(difference, "+.4g"), difference.judged(expected), difference.p_value())
+
+
+def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts of a table, each with Holm's correction across all of them: more claims are within noise."""
+    tests = [verdict for verdict in verdicts if verdict.p is not None]
+    adjusted = iter(holm([verdict.p for verdict in tests if verdict.p is not None]))
+    return [
+        v if v.p is None else replace(v, corrected=v.here if next(adjusted) < _LEVEL else "within noise")
+        for v in verdicts
+    ]
 
 
 def judge_claims(rows: Sequence[Row], claims: Sequence[Claim], as_configured: bool) -> list[Verdict]:
@@ -96,7 +109,9 @@ def judge_claims(rows: Sequence[Row], claims: Sequence[Claim], as_configured: bo
         if "equal" in claim:
             text = f"{metric.label}: {first.name} = {second.name}, to {claim['margin']:g}"
             here = difference.judged_equal(claim["margin"])
-            verdicts.append(Verdict(text, claim["source"], Number.of(difference, "+.4g"), here))
+            end = math.copysign(claim["margin"], difference.value)
+            p = difference.p_value(end) if here == "does not hold" else difference.p_value_equal(claim["margin"])
+            verdicts.append(Verdict(text, claim["source"], Number.of(difference, "+.4g"), here, p))
         else:
             text = f"{metric.label}: {first.name} {'<' if metric.direction == 'lower' else '>'} {second.name}"
             verdicts.append(verdict(text, claim["source"], difference, metric.direction))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from injectfusion.core.errors import UserError
-from metrics.estimates import Bootstrap, Curve, Estimate, Outcome, pool
+from metrics.estimates import Bootstrap, Curve, Estimate, Outcome, holm, pool
 from metrics.frechet import Reference
 
 B = Bootstrap(300)
@@ -156,3 +156,34 @@ def test_slope_and_change_are_those_of_the_line_and_distinguish_a_trend_from_noi
     assert line.change(x).judged("higher") == "holds"
     noise = Curve.of([B.mean(generator.standard_normal(60)) for _ in x])
     assert noise.change(x).judged("higher") == "within noise"
+
+
+def test_a_p_value_is_twice_the_smaller_tail_and_never_zero() -> None:
+    replicates = np.arange(-9.0, 91.0)  # 100 of them, 10 at or below 0
+    estimate = Estimate(np.array(40.5), replicates, n=5, seed=0, centered=False)
+    assert estimate.p_value() == pytest.approx(2 * (10 + 1) / 101)
+    assert estimate.p_value(at=40.5) == 1
+    assert estimate.p_value(at=-100) == pytest.approx(2 / 101)
+    shifted = Estimate(np.array(140.5), replicates, n=5, seed=0)  # centered: the replicates move to the value
+    assert shifted.p_value(100) == estimate.p_value(0)
+
+
+def test_p_values_agree_with_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    for shift in np.linspace(-0.6, 0.6, 13):
+        estimate = B.mean(rng.normal(shift, 1, 60))
+        decided = estimate.judged("higher") != "within noise"
+        assert decided == (estimate.p_value() < 0.05) or abs(estimate.p_value() - 0.05) < 0.02
+
+
+def test_equality_is_two_one_sided_tests() -> None:
+    estimate = Estimate(np.array(0.0), np.linspace(-1, 1, 101), n=5, seed=0, centered=False)
+    assert estimate.p_value_equal(2) == pytest.approx(2 / 102)
+    assert estimate.p_value_equal(0.5) == pytest.approx(2 * (26 + 1) / 102)
+
+
+def test_holm_adjusts_step_by_step() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.6]) == [1, 1]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []

@@ -75,7 +75,7 @@ def _verdicts(row: Row, users: Mapping[str, float]) -> list[Verdict]:
             side, number = "original", Number(1 - estimate.value, 1 - estimate.high, 1 - estimate.low, form=".2f")
             here = (estimate - 0.5).judged("lower")
         claim = f"{row.name}: {name.replace('_', ' ')} from the {side} (> 0.5)"
-        verdicts.append(Verdict(claim, "Table 1", number, here))
+        verdicts.append(Verdict(claim, "Table 1", number, here, estimate.p_value(0.5)))
     return verdicts
 
 
