@@ -83,6 +83,7 @@ class Experiment:
     claims: list[dict[str, Any]]
     trends: list[dict[str, Any]]
     analyses: list[str]
+    study: str | None
 
 
 @dataclass

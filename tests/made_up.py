@@ -105,7 +105,7 @@ def sweep_of_two(store: Store) -> list[Row]:
 
 def settings(store: Store, **experiment: Any) -> dict[str, Any]:
     """A composed configuration, as far as publishing needs it; results go next to the store."""
-    nothing: dict[str, Any] = {"paper": None, "claims": [], "trends": [], "analyses": []}
+    nothing: dict[str, Any] = {"paper": None, "claims": [], "trends": [], "analyses": [], "study": None}
     return {
         "experiment": {"name": "gamma", "title": "Fig. 7", **nothing, **experiment},
         "profile": "procfaces",

@@ -23,7 +23,7 @@ APART = {
 FILES = [ROOT / "run.py", *(path for room in ROOMS if "." not in room for path in (ROOT / room).rglob("*.py"))]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 # Names that may occur in several rooms: base.py holds what the other files of a room have in common.
-SHARED = {"__init__.py", "base.py"}
+SHARED = {"__init__.py", "__main__.py", "base.py"}
 DOMAINS = ["photographs", "procfaces"]  # these two rooms are built alike: a name may be in both
 
 

@@ -10,6 +10,7 @@ from experiments.engine.baselines import Baseline
 from experiments.schema import Settings, check_keys, check_value
 from experiments.store.cell import SIDES, Results
 from experiments.tables.analyses import Analysis
+from experiments.tables.common import study_shares
 from experiments.tables.verdicts import check_claims
 from injectfusion.core.dotted import imported
 from injectfusion.core.errors import UserError, first_line, unknown
@@ -52,6 +53,7 @@ def plan(settings: Settings) -> Plan:
     if experiment["paper"] is not None:
         published(experiment["paper"])
     check_claims(experiment["claims"], experiment["trends"])
+    study_shares(experiment["study"])
     analyses = [_analysis(path) for path in experiment["analyses"]]
     for key in ("results", "outputs"):
         require_writable(Path(settings[key]), key)

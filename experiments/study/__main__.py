@@ -22,7 +22,7 @@ from experiments.schema import resolved
 from experiments.store.cell import PICTURES, Store
 from experiments.study.answers import read, table
 from experiments.study.design import Design, origins, preference
-from experiments.study.page import HERE, page, texts
+from experiments.study.questionnaire import HERE, page, texts
 from experiments.tables.record import Record
 from injectfusion.core.errors import UserError, one_line_errors, unknown
 from injectfusion.core.files import require_writable, write_text
@@ -44,7 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     collect.add_argument("answers", type=Path, metavar="ANSWERS", help="folder of the participants' JSON files")
     collect.add_argument("--design", type=Path, required=True, metavar="FILE", help="design.json of the study")
     with one_line_errors(explain):
-        options = command.parse_args(arguments)
+        options, more = command.parse_known_args(arguments)  # overrides may also follow options
+        if more and (options.action == "collect" or any(other.startswith("-") for other in more)):
+            command.error(f"unrecognized arguments: {' '.join(more)}")
+        if options.action == "make":
+            options.overrides += more
         (_make if options.action == "make" else _collect)(options)
 
 
@@ -103,8 +107,8 @@ def _collect(options: Namespace) -> None:
             console.print(f"participant {participant.number} is excluded: {why}", highlight=False, soft_wrap=True)
     frame = table(design, participants)
     what = "from the content" if design.kind == "origins" else "share of the answers"
-    text = frame.assign(**{column: (100 * frame[column]).round() for column in ("value", "low", "high")})
-    text = text.rename(columns={"value": f"{what}, %"}).to_markdown(floatfmt=".3g")
+    shown = frame.assign(**{column: (100 * frame[column]).round() for column in ("value", "low", "high")})
+    text = shown.rename(columns={"value": f"{what}, %"}).to_markdown(floatfmt=".3g")
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     path = options.design.with_name("answers")
     write_text(path.with_suffix(".csv"), frame.to_csv())

@@ -81,8 +81,8 @@ class Design:
             if version != _VERSION:
                 raise ValueError(f"version {version}")
             questions = tuple(Question(**question) for question in values.pop("questions"))
-            lists = {key: tuple(values.pop(key)) for key in ("rows", "cells")}
-            design = cls(questions=questions, **lists, **values)
+            rows, cells = tuple(values.pop("rows")), tuple(values.pop("cells"))
+            design = cls(questions=questions, rows=rows, cells=cells, **values)
             if design.name != name:
                 raise ValueError("it was changed")
         except FileNotFoundError as error:

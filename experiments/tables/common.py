@@ -7,6 +7,7 @@ import pandas as pd
 
 from experiments.tables.record import Entry, Number, Table
 from experiments.tables.rows import Row, heading
+from injectfusion.core.errors import UserError, first_line
 from metrics.origins import EVIDENCE, Share
 
 _PAPER_LABEL = {"fd": "FID", "id": "ID", "gram": "Gram"}
@@ -46,7 +47,23 @@ def numbers(rows: Sequence[Row], paper: Published) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def shares_table(rows: Sequence[Row], users: Mapping[str, float]) -> Table:
+def study_shares(path: str | None) -> dict[str, float]:
+    """The shares from the content, in per cent by attribute, in a file of `experiments.study collect`; empty for None.
+
+    UserError: the file is missing, or not one of these.
+    """
+    if path is None:
+        return {}
+    try:
+        shares = pd.read_csv(path, index_col="attribute")["value"].astype(float)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"experiment.study={path} is no answers.csv of a study of attributes ({first_line(error)})"
+        ) from error
+    return {str(name): 100 * float(share) for name, share in shares.items()}
+
+
+def shares_table(rows: Sequence[Row], users: Mapping[str, float], own: Mapping[str, float] | None = None) -> Table:
     """How often each attribute comes from the content, in per cent: a line for each generated row.
 
     By the truth where there is an attribute reader, and for the last row by CLIP (14) as well; by CLIP alone elsewhere.
@@ -55,6 +72,7 @@ def shares_table(rows: Sequence[Row], users: Mapping[str, float]) -> Table:
 
     Args:
         users: the answers of the paper's users, in per cent, by attribute.
+        own: those of an own study, if there is one.
     """
 
     def line(name: str, shares: Mapping[str, Share]) -> dict[str, Entry]:
@@ -76,6 +94,8 @@ def shares_table(rows: Sequence[Row], users: Mapping[str, float]) -> Table:
         lines.append({"row": "AUC of the reader", **auc})
     if truth and clip:
         lines += [line(f"{last.name}, by CLIP", clip), counts("n, by CLIP", clip)]
+    if own:
+        lines.append({"row": "own study", **{name: Number.whole(own[name]) for name in users if name in own}})
     lines.append({"row": "paper's users", **{name: Number.whole(share) for name, share in users.items()}})
     heading = "How often an attribute comes from the content, % of the pairs that differ in it"
     return Table.of(heading + no_evidence(last), lines)

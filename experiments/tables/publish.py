@@ -17,7 +17,7 @@ from experiments.configuration import CONF, published
 from experiments.store.cell import SIDES, Store
 from experiments.tables import figures
 from experiments.tables.analyses import Findings
-from experiments.tables.common import main_table, numbers, shares_table
+from experiments.tables.common import main_table, numbers, shares_table, study_shares
 from experiments.tables.record import DrawnFigure, Record, RecordedRow
 from experiments.tables.rows import Row
 from experiments.tables.verdicts import corrected, judge_claims, judge_trends
@@ -122,7 +122,8 @@ def publish(result: Result) -> Record:
     paper = published(experiment["paper"])
     tables = [main_table(result.title, rows, paper)]
     if not any(result.settings[side] or side in result.axes for side in SIDES):  # only faces have attributes
-        tables.append(shares_table(result.generated, published("table1")["content"]))
+        users, own = published("table1")["content"], study_shares(experiment["study"])
+        tables.append(shares_table(result.generated, users, own))
     record = Record(
         experiment=experiment["name"],
         title=result.title,

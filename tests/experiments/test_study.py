@@ -11,11 +11,15 @@ import torch
 from made_up import make_cell
 from runs import python
 
+from experiments.configuration import published
 from experiments.store.cell import Store
 from experiments.study.agreement import fleiss_kappa, share
 from experiments.study.answers import Participant, read, table
 from experiments.study.design import Design, origins, preference
-from experiments.study.page import HERE, page, texts
+from experiments.study.questionnaire import HERE, page, texts
+from experiments.tables.common import shares_table, study_shares
+from experiments.tables.record import Number
+from experiments.tables.rows import Row
 from injectfusion.core.errors import UserError
 
 ATTRIBUTES = ["nose", "glasses", "makeup"]
@@ -235,6 +239,7 @@ def test_the_page_asks_everything_and_its_answers_are_collected(kind, store, chr
     study.write(tmp_path / "design.json")
     assert "http" not in html.replace("http-equiv", "")  # nothing is loaded from elsewhere
     assert '"known"' not in html
+    assert "Keys ← and → answer" in html and "{{" not in html and "built-in" not in html
     context = chromium.new_context(viewport={"width": 390, "height": 800}, accept_downloads=True)
     screen, errors = context.new_page(), []
     screen.on("pageerror", lambda error: errors.append(str(error)))
@@ -286,6 +291,10 @@ def test_another_participant_has_another_order(design, store, chromium, tmp_path
     screen.close()
 
 
+def test_every_attribute_of_table_1_has_a_text():
+    assert texts()["attributes"].keys() == published("table1")["content"].keys()
+
+
 def test_texts_can_be_translated_but_none_left_out(tmp_path, design, store):
     own = (HERE / "texts.yaml").read_text(encoding="utf-8")
     german = tmp_path / "german.yaml"
@@ -315,11 +324,25 @@ def test_collect_prints_and_writes_the_table(design, tmp_path):
     assert (tmp_path / "answers.csv").read_text().startswith("attribute,value,low,high,n,participants,pairs,kappa\n")
 
 
+def test_table_1_shows_the_users_of_an_own_study(tmp_path):
+    row = Row("calibrated", (make_cell(Store(tmp_path), "calibrated"),))
+    (tmp_path / "answers.csv").write_text("attribute,value\nnose,0.71\nmake_up,0.2\n")
+    found = shares_table([row], published("table1")["content"], study_shares(str(tmp_path / "answers.csv")))
+    line = dict(zip(found.columns, next(line for line in found.lines if line[0] == "own study"), strict=True))
+    assert (line["nose"], line["make_up"], line["eyes"]) == (Number.whole(71), Number.whole(20), Number())
+    assert study_shares(None) == {}
+    (tmp_path / "other.csv").write_text("preference,value\na,0.5\n")
+    for name in ("other.csv", "nowhere.csv"):
+        with pytest.raises(UserError, match=r"experiment.study=.* is no answers\.csv of a study of attributes"):
+            study_shares(str(tmp_path / name))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["make", "experiment=table1", "--questions", "0"], "--questions is 0; it must be 1 or more"),
-        (["make", "experiment=table1", "results=nowhere"], "no results in nowhere/table1.json: run `python run.py"),
+        (["make", "experiment=table1", "--seed", "1", "results=nowhere"], "no results in nowhere/table1.json: run"),
+        (["make", "experiment=table1", "--question", "1", "--size", "2"], "unrecognized arguments: --size 2"),
         (["collect", "nowhere", "--design", "design.json"], "no design in design.json"),
     ],
 )

@@ -64,7 +64,9 @@ def page(design: Design, store: Store, words: Mapping[str, Any], folder: Path) -
     study["questions"] = questions
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     embedded = {"study": _json(study), "texts_json": _json(words)}
-    return environment.get_template("page.html.j2").render(texts=words, participants=design.participants, **embedded)
+    return environment.get_template("questionnaire.html.j2").render(
+        texts=words, participants=design.participants, **embedded
+    )
 
 
 def _json(value: Any) -> Markup:
