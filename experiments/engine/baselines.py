@@ -70,7 +70,7 @@ class Baseline:
         return self.name == "sdedit"
 
     def identity(self) -> dict[str, Any]:
-        """What determines its results, besides the network, steps and seed, as JSON values (hence `Any`)."""
+        """What determines its results apart from network, steps and seed, as JSON values (hence `Any`)."""
         return {"name": self.name, "version": VERSION} | ({"t_edit": self.t_edit} if self.has_noise else {})
 
 
