@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ids = domain.pairs(settings["scale"]["pairs"])
         with Progress() as progress:
             with progress.stage("reading images"):
-                pairs = pair_images(domain, ids, options.folder)
+                pairs = pair_images(domain.images, ids, options.folder)
             export(pairs, ids, options.folder, progress.track)
         console = Console()
         console.print(f"{len(pairs)} pairs written to {options.folder}", highlight=False, markup=False, soft_wrap=True)

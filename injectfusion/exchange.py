@@ -51,14 +51,12 @@ class Exchange:
     def __init__(self, backbone: Backbone, content: Backbone, injector: Injector, x_T: Tensor) -> None:
         require_attention(backbone, injector)
         self._backbone, self._content, self._x_t = backbone, content, x_T
-        self._points: list[_Point] = []
         self._modules: list[tuple[Any, str, _Point]] = []
         for attention in (module for block in _attended(backbone) for module in _self_attention(block)):
             self._modules.append((attention, "attention", _AttentionPoint(_EXCHANGED[injector])))
         if injector == "pnp":
             block = _attended(backbone)[0]
             self._modules.append((block.resnets[0], "features", _Point()))
-        self._points = [point for _, _, point in self._modules]
 
     def eps(self, features: Features, t: int, a_t: float, a_next: float, gamma: float) -> Tensor:
         """(B, C, H, W): eps of the original's features at t, edited; then the content's process goes on to the next t.
@@ -69,7 +67,7 @@ class Exchange:
         with self._installed():
             eps = self._content.decode(self._content.encode(self._x_t, t))
             self._x_t = ddim.step(self._x_t, eps, a_t, a_next)
-            for point in self._points:
+            for _, _, point in self._modules:
                 point.gamma = gamma
             return self._backbone.decode(features)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,3 +83,17 @@ def logged_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[sock
         wandb.teardown()  # its service keeps the environment that it was started in
         yield server
         wandb.teardown()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser, for pages that the project makes."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra [dev]")
+    with playwright.sync_playwright() as driver:
+        installed = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        try:
+            browser = driver.chromium.launch(executable_path=installed, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"needs Chromium, installed or by `playwright install chromium`: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()

@@ -79,7 +79,7 @@ class Workspace:
         self._batch = batch_size(settings["batch_size"], device)
         self._latents: dict[tuple[str, ContentSource], Latents] = {}  # filled
         self._identities: dict[str, str] = {}  # of the backbone, by site
-        self._folders: dict[Path, tuple[ResultsFolder, str]] = {}
+        self._folders: dict[Path, StoredImages] = {}
         self._targets: Targets | None = None
         self.store = Store(settings["outputs"])
         self.scoring = scoring_of(settings["scoring"])
@@ -142,7 +142,7 @@ class Workspace:
 
     @cached_property
     def pairs(self) -> PairImages:
-        return pair_images(self.domain, self._ids, self.store.outputs)
+        return pair_images(self.domain.images, self._ids, self.store.outputs)
 
     def save_pictures(self) -> None:
         """Keep the first pairs' own images in the store."""
@@ -165,7 +165,7 @@ class Workspace:
             "bootstrap": {"resamples": self.scoring.bootstrap.resamples, "seed": self.scoring.bootstrap.seed},
         }
         if row.folder is not None:
-            sha256 = self._folder(row.folder)[1]
+            sha256 = digest(self._folder(row.folder))
             return self.store.cell(file_name(f"images-{row.folder.name}"), specification | {"images": sha256})
         if row.baseline is not None:
             specification["baseline"] = row.baseline.identity()
@@ -210,8 +210,8 @@ class Workspace:
     ) -> bool:
         """`generation.fill` with the results of a row, after `invert`."""
         if row.folder is not None:
-            folder, size = self._folder(row.folder)[0], self.domain.size
-            make: Make = lambda indices: (folder.read(indices, size), None)  # noqa: E731
+            images = self._folder(row.folder)
+            make: Make = lambda indices: (images.chosen(indices)[:], None)  # noqa: E731
         elif row.baseline is not None and not row.baseline.needs_network:
             make = partial(_pixels, row.baseline, self.pairs)
         else:
@@ -222,13 +222,13 @@ class Workspace:
             make = generation.baseline(row.baseline)
         return fill(cell, make, len(self.pairs), self._batch, advance, needed=needed, wait=wait)
 
-    def _folder(self, folder: Path) -> tuple[ResultsFolder, str]:
-        """The results of a folder, and the sha256 of their pixels; read once."""
+    def _folder(self, folder: Path) -> StoredImages:
+        """The results of a folder, read once."""
         if folder not in self._folders:
             results = ResultsFolder.of(folder, self.pairs)
             parts = (range(len(self.pairs))[i : i + BATCH] for i in batches(len(self.pairs)))
-            sha256 = digest(*(results.read(part, self.domain.size) for part in parts))
-            self._folders[folder] = results, sha256
+            read = (results.read(part, self.domain.size) for part in parts)
+            self._folders[folder] = StoredImages.of(read, self.store.outputs)
         return self._folders[folder]
 
     def _source(self, site: str, content: ContentSource) -> Latents:
@@ -345,19 +345,22 @@ def _pixels(baseline: Baseline, pairs: PairImages, indices: Sequence[int]) -> tu
     return BASELINES[baseline.name](Given(part.contents[:], part.originals[:])), None
 
 
-def pair_images(domain: Domain, ids: Sequence[tuple[int, int]], folder: Path) -> PairImages:
+def pair_images(
+    read: Callable[[Sequence[int]], Tensor], ids: Sequence[tuple[int, int]], folder: Path | None = None
+) -> PairImages:
     """The images of pairs of ids (content, original), read batch by batch.
 
     Args:
-        folder: for a temporary file, if they are many.
+        read: ids -> (B, 3, H, W) uint8, as `Domain.images`.
+        folder: for a temporary file, if they are many; None means that of the system.
     Raises:
-        UserError: the errors of the domain.
+        UserError: the errors of `read`.
     """
     images = sorted({i for pair in ids for i in pair})
     index = {image: i for i, image in enumerate(images)}
     contents, originals = (tuple(index[pair[side]] for pair in ids) for side in (0, 1))
-    read = (domain.images(images[i : i + BATCH]) for i in batches(len(images)))
-    return PairImages(StoredImages.of(read, folder), contents, originals)
+    parts = (read(images[i : i + BATCH]) for i in batches(len(images)))
+    return PairImages(StoredImages.of(parts, folder), contents, originals)
 
 
 def own_statistics(encoders: EncoderSuite) -> frechet.Statistics:

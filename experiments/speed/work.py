@@ -9,11 +9,10 @@ from torch.nn.functional import interpolate
 
 from experiments.domains.base import Domain
 from experiments.engine.generation import PairImages
+from experiments.engine.workspace import pair_images
 from injectfusion.backbones.base import Backbone
-from injectfusion.core.stored_images import StoredImages
 from injectfusion.method import Method
 from injectfusion.sampling import pair_generator
-from metrics.encoders.base import BATCH, batches
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,7 @@ class Work:
 
     def read(self, domain: Domain, n: int) -> PairImages:
         """The first n pairs of a domain, in the network's size."""
-        pairs = domain.pairs(n)
-        ids = sorted({i for pair in pairs for i in pair})
-        place = {image: i for i, image in enumerate(ids)}
-        contents, originals = (tuple(place[pair[side]] for pair in pairs) for side in (0, 1))
-        images = (resized(domain.images(ids[i : i + BATCH]), self.size) for i in batches(len(ids)))
-        return PairImages(StoredImages.of(images), contents, originals)
+        return pair_images(lambda ids: resized(domain.images(ids), self.size), domain.pairs(n))
 
     def generators(self, indices: Sequence[int]) -> list[torch.Generator]:
         return [pair_generator(self.seed, i) for i in indices]

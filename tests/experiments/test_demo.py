@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from metrics.color import color_distance
 from procfaces.domain import FaceDomain
 
 PEOPLE = PORTRAITS / "people"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ANSWER = 60_000  # milliseconds that the page may take to change, on a machine that does other work as well
 
 
@@ -107,19 +105,6 @@ def address() -> Iterator[str]:
             yield next(found[0] for line in lines if (found := re.search(r"http://[\d.:]+", line)))
         finally:
             server.terminate()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra [dev]")
-    with playwright.sync_playwright() as driver:
-        installed = next(filter(None, map(shutil.which, BROWSERS)), None)
-        try:
-            browser = driver.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"needs Chromium, installed or by `playwright install chromium`: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """User studies: the design, the page in a browser, and the table of answers."""
 
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from experiments.tables.rows import Row
 from injectfusion.core.errors import UserError
 
 ATTRIBUTES = ["nose", "glasses", "makeup"]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -216,19 +214,6 @@ def test_the_interval_covers_where_participants_and_pairs_differ():
 
 
 # The page
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra [dev]")
-    installed = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    with playwright.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"needs Chromium, installed or by `playwright install chromium`: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("kind", ["design", "rivals"])
