@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from runs import ROOT, command, run
 from experiments.engine.ranks import own_device, rank
 
 TABLE = "results/single__scale=smoke.csv"
+BATCH = 16  # pairs, on a CPU
 PATIENCE = 300
 
 
@@ -41,7 +43,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 def images(folder: Path) -> list[Path]:
-    return list(folder.glob("outputs/cells/*/images/*.png"))
+    return sorted(folder.glob("outputs/cells/*/images/[0-9]*.png"))
+
+
+def of_complete_batches(paths: list[Path]) -> list[Path]:
+    """Those of whose batch every image is there. A batch that a process left unfinished is made again as a whole."""
+    batches = defaultdict(list)
+    for path in paths:
+        batches[path.parent, int(path.stem) // BATCH].append(path)
+    return [path for batch in batches.values() if len(batch) == BATCH for path in batch]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the process of a rank in /proc of Linux")
@@ -51,8 +61,8 @@ def test_three_processes_one_of_which_is_killed_and_two_that_continue(alone, tmp
         torchrun(tmp_path, 3), cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         end = time.monotonic() + PATIENCE
-        while not images(tmp_path) and process.poll() is None:
-            assert time.monotonic() < end, "no rank has begun to generate"
+        while not of_complete_batches(images(tmp_path)) and process.poll() is None:
+            assert time.monotonic() < end, "no rank has generated a batch"
             time.sleep(0.02)
         os.kill(children(process)[-1], signal.SIGKILL)
         _, message = process.communicate(timeout=PATIENCE)
@@ -60,13 +70,16 @@ def test_three_processes_one_of_which_is_killed_and_two_that_continue(alone, tmp
     assert "SIGKILL" in message
     assert not (tmp_path / TABLE).exists()
 
-    before = {path: path.stat().st_mtime_ns for path in images(tmp_path)}
+    before = {path: path.read_bytes() for path in images(tmp_path)}
+    written = {path: path.stat().st_mtime_ns for path in of_complete_batches(images(tmp_path))}
+    assert written
     done = subprocess.run(
         torchrun(tmp_path, 2), cwd=tmp_path, env=environment, text=True, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("written:") == done.stdout.count("65 pairs, 2 steps") == 1  # rank 0 alone prints
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert all(path.read_bytes() == image for path, image in before.items())
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in written.items())
     together = pd.read_csv(tmp_path / TABLE, index_col="row")
     pd.testing.assert_frame_equal(together, alone, rtol=1e-3)
 
