@@ -1,7 +1,8 @@
 """Injection elsewhere than in h-space: Plug-and-Play and MasaCtrl, with which appendix C combines latent calibration.
 
-At each edited step the network sees the content's latent of that step first, and what it computes there is exchanged
-when it sees the original's latent. `gamma` is the strength: 0 exchanges nothing, 1 replaces.
+At each step the network sees the content's latent of that step first, and at an edited step, what it computes there is
+exchanged when it sees the original's latent. `gamma` is the strength: 0 exchanges nothing, 1 replaces. The editing
+interval (`Method.t_start`, `t_edit`) and the site, after which all decoder levels take part, are those of the method.
 
 `pnp` (Tumanyan et al. 2023): queries and keys of all self-attention in the decoder, and the output of the first
 residual block of the first decoder level that has self-attention. They hold the layout, so they come from the content.
@@ -25,17 +26,19 @@ from torch.nn.functional import scaled_dot_product_attention
 from injectfusion import ddim
 from injectfusion.backbones.base import Backbone, Features
 from injectfusion.core.errors import UserError
-from injectfusion.method import Injector
+from injectfusion.method import Method
 
 _EXCHANGED = {"pnp": ("query", "key"), "masactrl": ("key", "value")}
 
 
-def require_attention(backbone: Backbone, injector: Injector) -> None:
-    """UserError: the network has no self-attention in its decoder, which the injector exchanges."""
-    if injector != "h" and not _attended(backbone):
+def require_attention(backbone: Backbone, method: Method) -> None:
+    """UserError: the network has no self-attention in the decoder levels where the method's injector exchanges it."""
+    if method.injector != "h" and not _attended(backbone, method.site):
+        after = "" if method.site == "h" else f" after method.site={method.site}"
+        advice = "site: h" if after and _attended(backbone, "h") else "injector: h, or another backbone"
         raise UserError(
-            f"method.injector={injector} exchanges self-attention in the decoder, and this network has none there; use "
-            "injector: h, or another backbone"
+            f"method.injector={method.injector} exchanges self-attention in the decoder{after}, and this network has "
+            f"none there; use {advice}"
         )
 
 
@@ -48,35 +51,37 @@ class Exchange:
         x_T: (B, C, H, W), the content's latents at the noisy end.
     """
 
-    def __init__(self, backbone: Backbone, content: Backbone, injector: Injector, x_T: Tensor) -> None:
-        require_attention(backbone, injector)
+    def __init__(self, backbone: Backbone, content: Backbone, method: Method, x_T: Tensor) -> None:
+        require_attention(backbone, method)
         self._backbone, self._content, self._x_t = backbone, content, x_T
         self._modules: list[tuple[Any, str, _Point]] = []
-        for attention in (module for block in _attended(backbone) for module in _self_attention(block)):
-            self._modules.append((attention, "attention", _AttentionPoint(_EXCHANGED[injector])))
-        if injector == "pnp":
-            block = _attended(backbone)[0]
-            self._modules.append((block.resnets[0], "features", _Point()))
+        blocks = _attended(backbone, method.site)
+        for attention in (module for block in blocks for module in _self_attention(block)):
+            self._modules.append((attention, "attention", _AttentionPoint(_EXCHANGED[method.injector])))
+        if method.injector == "pnp":
+            self._modules.append((blocks[0].resnets[0], "features", _Point()))
 
-    def eps(self, features: Features, t: int, a_t: float, a_next: float, gamma: float) -> Tensor:
-        """(B, C, H, W): eps of the original's features at t, edited; then the content's process goes on to the next t.
+    def follow(self, t: int, a_t: float, a_next: float) -> None:
+        """See the content's latent at t, and take its process to the next timestep of generation.
 
         Args:
-            a_t, a_next: alpha_cumprod at t and at the next timestep of generation.
+            a_t, a_next: alpha_cumprod at t and at the next timestep.
         """
-        with self._installed():
+        with self._installed(None):
             eps = self._content.decode(self._content.encode(self._x_t, t))
-            self._x_t = ddim.step(self._x_t, eps, a_t, a_next)
-            for _, _, point in self._modules:
-                point.gamma = gamma
+        self._x_t = ddim.step(self._x_t, eps, a_t, a_next)
+
+    def eps(self, features: Features, gamma: float) -> Tensor:
+        """(B, C, H, W): eps of the original's features at the t of the last `follow`, edited."""
+        with self._installed(gamma):
             return self._backbone.decode(features)
 
     @contextmanager
-    def _installed(self) -> Iterator[None]:
-        """Exchange inside the block: each point keeps what it sees first, and mixes it into what it sees next."""
+    def _installed(self, gamma: float | None) -> Iterator[None]:
+        """Inside the block, each point mixes what it keeps of the content into what it sees; None: it keeps."""
         with ExitStack() as stack:
             for module, kind, point in self._modules:
-                point.clear()
+                point.gamma = gamma
                 if kind == "features":
                     stack.callback(module.register_forward_hook(point.after).remove)
                 else:
@@ -89,9 +94,6 @@ class _Point:
     """A place in the network: `gamma` is None while the content is seen."""
 
     def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
         self.gamma: float | None = None
         self._content: dict[str, Tensor] = {}
 
@@ -135,10 +137,11 @@ class _AttentionPoint(_Point):
         return attended / attn.rescale_output_factor  # type: ignore[no-any-return]
 
 
-def _attended(backbone: Backbone) -> list[Any]:
-    """The decoder levels that have self-attention, from the bottleneck on."""
+def _attended(backbone: Backbone, site: str) -> list[Any]:
+    """The decoder levels after a site, `h` or a decoder level, that have self-attention, from the bottleneck on."""
     blocks: Any = getattr(getattr(backbone, "unet", None), "up_blocks", ())
-    return [block for block in blocks if list(_self_attention(block))]
+    first = 0 if site == "h" else int(site.removeprefix("decoder"))
+    return [block for block in blocks[first:] if list(_self_attention(block))]
 
 
 def _self_attention(block: nn.Module) -> Iterator[Attention]:

@@ -33,10 +33,13 @@ class Method:
         gamma_schedule: gamma over the editing interval (appendix G), a name of `hspace.GAMMA_SCHEDULES`.
         omega: strength of the original in latent calibration, in [0, 1]; 0 means no calibration (Asyrp step).
         injector: what is injected: `h`, the features of the site, with a blend; or what `pnp` or `masactrl` exchange,
-            at strength gamma (`injectfusion.exchange`), where blend, its version and site have no effect.
-        site: where content is injected (Fig. S13): `h`, `decoder1` .. `decoderN`, `skips`, `h+skips`.
-        t_edit: content is injected while t >= t_edit, in [0, 1000]. Times are on the paper's scale: for a network with
-            T training timesteps, 400 means 0.4 T.
+            at strength gamma (`injectfusion.exchange`), where blend and its version have no effect.
+        site: where content is injected (Fig. S13): `h`, `decoder1` .. `decoderN`, `skips`, `h+skips`. `pnp` and
+            `masactrl` exchange in all decoder levels after the site, which is `h` or a decoder level.
+        t_edit: content is injected while t_start >= t >= t_edit, in [0, 1000]. Times are on the paper's scale: for a
+            network with T training timesteps, 400 means 0.4 T.
+        t_start: injection begins at t <= t_start, in [t_edit, 1000]; 1000 means from the first step on, as in the
+            paper. MasaCtrl begins after 4 of 50 steps, 920.
         t_boost: quality boosting begins at t <= t_boost, in [0, t_edit]; 0 means none, as in the paper's tables.
         eta: noise of quality boosting, in [0, 1].
         box: local mixing: (top, bottom, left, right) as fractions of the feature map; None mixes everywhere.
@@ -57,6 +60,7 @@ class Method:
     injector: Injector = "h"
     site: str = "h"
     t_edit: int = 400
+    t_start: int = TRAIN_STEPS
     t_boost: int = 200
     eta: float = 1.0
     box: tuple[float, float, float, float] | None = None
@@ -66,7 +70,7 @@ class Method:
 
     def __post_init__(self) -> None:
         shares = [("gamma", self.gamma, 1), ("omega", self.omega, 1), ("eta", self.eta, 1)]
-        times = [("t_edit", self.t_edit, TRAIN_STEPS), ("t_boost", self.t_boost, TRAIN_STEPS)]
+        times = [(name, getattr(self, name), TRAIN_STEPS) for name in ("t_edit", "t_start", "t_boost")]
         for name, value, high in shares + times:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UserError(f"method.{name} is {value!r}; it must be a number")
@@ -75,6 +79,9 @@ class Method:
         if self.t_boost > self.t_edit:
             why = "quality boosting begins after editing has ended: lower t_boost or raise t_edit"
             raise UserError(f"method.t_boost is {self.t_boost}, above method.t_edit {self.t_edit}; {why}")
+        if self.t_start < self.t_edit:
+            why = "injection begins after it has ended: lower t_edit or raise t_start"
+            raise UserError(f"method.t_start is {self.t_start}, below method.t_edit {self.t_edit}; {why}")
         for name, steps in (("inject_steps", self.inject_steps), ("generation_steps", self.generation_steps)):
             if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 2):
                 raise UserError(f"method.{name} is {steps!r}; it must be null or an integer, 2 or more")
@@ -86,8 +93,11 @@ class Method:
             raise UserError(unknown("method.injector", self.injector, INJECTORS))
         if self.injector != "h" and self.box is not None:
             raise UserError(f"method.box needs method.injector=h, and it is {self.injector}: set box to null")
+        sites = ["h", "decoder1 .. decoderN", "skips", "h+skips"]
         if not _SITE.fullmatch(str(self.site)):
-            raise UserError(unknown("method.site", self.site, ["h", "decoder1 .. decoderN", "skips", "h+skips"]))
+            raise UserError(unknown("method.site", self.site, sites))
+        if self.injector != "h" and "skips" in self.site:
+            raise UserError(unknown(f"method.site of method.injector={self.injector}", self.site, sites[:2]))
         if self.box is not None:
             object.__setattr__(self, "box", _checked_box(self.box))  # configuration files give lists
             if "skips" in self.site:
@@ -142,6 +152,8 @@ class Method:
         """
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         settings["box"] = None if self.box is None else list(self.box)
+        if self.t_start == TRAIN_STEPS:
+            del settings["t_start"]  # so that the cells of earlier versions keep their names
         if self.blend_version is None:
             del settings["blend_version"]
         if not self.t_boost:
@@ -150,9 +162,9 @@ class Method:
             kept = {"blend", "generation_steps", "t_boost", "eta"}
             return {name: value for name, value in settings.items() if name in kept}
         if self.injector != "h":
-            without = {"blend", "blend_version", "site", "box", "content_source"}
+            without = {"blend", "blend_version", "box", "content_source"} | ({"site"} if self.site == "h" else set())
             return {name: value for name, value in settings.items() if name not in without} | {"blend": "exchange"}
-        del settings["injector"]  # so that the cells of earlier versions keep their names
+        del settings["injector"]  # likewise
         path, blend = self._blend_path(), self.blend_function
         if isinstance(blend, OwnBlend):
             code = fingerprint(blend.function, path)
@@ -166,7 +178,7 @@ class Method:
 
     @property
     def label(self) -> str:
-        """A short readable name: `slerp-g0.6-w0.3-t400`, with the site added where it is not h.
+        """A short readable name: `slerp-g0.6-w0.3-t400`, with t_start and the site added where they are not usual.
 
         Raises:
             ValueError: the blend is given as a function.
@@ -174,8 +186,9 @@ class Method:
         if not self.injects:
             return "reconstruction"
         blend = self._blend_path().rpartition(".")[2] if self.injector == "h" else self.injector
-        where = "" if self.split == "h" else f"-{self.site}"
-        return f"{blend}-g{self.gamma:g}-w{self.omega:g}-t{self.t_edit}{where}"
+        start = "" if self.t_start == TRAIN_STEPS else f"{self.t_start}-"
+        where = "" if self.site == "h" else f"-{self.site}"
+        return f"{blend}-g{self.gamma:g}-w{self.omega:g}-t{start}{self.t_edit}{where}"
 
     def _blend_path(self) -> str:
         """The name or dotted path of the blend."""

@@ -135,9 +135,10 @@ def generate(
     """
     backbone = backbone.at(method.split)
     train_steps = len(backbone.alpha_cumprod)
-    t_edit, t_boost = (t * train_steps / TRAIN_STEPS for t in (method.t_edit, method.t_boost))
+    times = (method.t_start, method.t_edit, method.t_boost)
+    t_start, t_edit, t_boost = (t * train_steps / TRAIN_STEPS for t in times)
     sequence = timesteps(method.generation_steps or steps, train_steps)
-    edited = [t for t in sequence if t >= t_edit] if method.injects else []
+    edited = [t for t in sequence if t_start >= t >= t_edit] if method.injects else []
     if method.inject_steps is not None:
         edited = [t for t in edited if t in set(timesteps(method.inject_steps, train_steps))]
     if edited and content is None:
@@ -151,7 +152,7 @@ def generate(
     if content is not None and edited and method.injector != "h":
         from injectfusion.exchange import Exchange  # imports diffusers, which takes seconds
 
-        exchange = Exchange(backbone, content_backbone or backbone, method.injector, content.x_T.to(x_T))
+        exchange = Exchange(backbone, content_backbone or backbone, method, content.x_T.to(x_T))
 
     x = x_T
     for t, a_t, a_prev in _walk(backbone, [*reversed(sequence), -1]):
@@ -162,9 +163,11 @@ def generate(
         if observe is not None:
             observe(t, features, h)
 
+        if exchange is not None and t >= edited[0]:
+            exchange.follow(t, a_t, a_prev)
         if t in gammas:
             if exchange is not None:
-                eps, eps_edited = backbone.decode(features), exchange.eps(features, t, a_t, a_prev, gammas[t])
+                eps, eps_edited = backbone.decode(features), exchange.eps(features, gammas[t])
             else:
                 # One encoder pass serves both decoders, and both decoders run as one stacked batch.
                 eps, eps_edited = backbone.decode(features.repeat(2), torch.cat([features.h, h])).chunk(2)

@@ -123,7 +123,7 @@ class Workspace:
         for method in (row.method for row in rows if row.method is not None):
             backbone = self._backbone.at(method.split)
             if method.injects:
-                require_attention(backbone, method.injector)
+                require_attention(backbone, method)
                 if method.injector != "h" and self._settings["compile"]:
                     raise UserError(f"method.injector={method.injector} cannot be compiled: set compile=false")
             backbone.require_size(self.domain.size)

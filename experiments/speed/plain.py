@@ -33,14 +33,16 @@ def inject_plainly(
     a = backbone.alpha_cumprod.tolist()
     train_steps = len(a)
     sequence = timesteps(steps, train_steps)[::-1]
-    edited = [t for t in sequence if t >= method.t_edit * train_steps / TRAIN_STEPS]
-    gamma_schedule = GAMMA_SCHEDULES[method.gamma_schedule]
+    t_start, t_edit = (t * train_steps / TRAIN_STEPS for t in (method.t_start, method.t_edit))
+    edited = [t for t in sequence if t_start >= t >= t_edit]
     for i, t in enumerate(sequence):
         a_t, a_prev = a[t], a[sequence[i + 1]] if i + 1 < len(sequence) else 1.0
         eps = backbone.decode(backbone.encode(x, t))
         again = backbone.encode(x, t)
-        gamma = gamma_schedule(method.gamma, i / max(1, len(edited) - 1))
-        h = blend(again.h, features.h_at(t), gamma) if t in edited else again.h
+        h = again.h
+        if t in edited:
+            progress = edited.index(t) / max(1, len(edited) - 1)
+            h = blend(h, features.h_at(t), GAMMA_SCHEDULES[method.gamma_schedule](method.gamma, progress))
         eps_edited = backbone.decode(again, h)
         if t in edited and method.omega > 0:
             x = calibrate(x, eps, eps_edited, a_t, method.omega)

@@ -30,6 +30,8 @@ def test_the_configuration_file_holds_the_defaults():
         ({"blend": "torch.lerp", "gamma": 0.25}, "lerp-g0.25-w0.3-t400"),
         ({"blend": LOCAL, "box": [0, 0.5, 0, 1]}, "slerp-g0.6-w0.3-t400"),
         ({"blend": None, "site": "decoder1"}, "reconstruction"),
+        ({"t_start": 920, "t_edit": 250}, "slerp-g0.6-w0.3-t920-250"),
+        ({"injector": "masactrl", "site": "decoder1"}, "masactrl-g0.6-w0.3-t400-decoder1"),
     ],
 )
 def test_label(settings, label):
@@ -38,8 +40,8 @@ def test_label(settings, label):
 
 CHANGES = [
     {"blend": "lerp"}, {"blend": LOCAL}, {"blend": "torch.lerp"}, {"gamma": 0.5}, {"gamma_schedule": "increasing"},
-    {"omega": 0.0}, {"site": "skips"}, {"t_edit": 500}, {"t_boost": 0}, {"eta": 0.5}, {"box": (0, 1, 0, 0.5)},
-    {"blend": "torch.lerp", "blend_version": 2},
+    {"omega": 0.0}, {"site": "skips"}, {"t_edit": 500}, {"t_start": 900}, {"t_boost": 0}, {"eta": 0.5},
+    {"box": (0, 1, 0, 0.5)}, {"blend": "torch.lerp", "blend_version": 2},
     {"inject_steps": 10}, {"generation_steps": 10}, {"content_source": "reverse"}, {"blend": None},
 ]  # fmt: skip
 
@@ -60,6 +62,7 @@ def test_an_identity_survives_a_configuration_file(change):
 
 def test_settings_without_effect_are_not_in_the_identity():
     assert Method(t_boost=0, eta=0.5).identity() == Method(t_boost=0).identity()
+    assert "t_start" not in Method(t_start=1000).identity()  # as in earlier versions
     plain = Method(blend=None, t_boost=0, gamma=0.1, site="decoder1", content_source="reverse", t_edit=100)
     assert plain.identity() == RECONSTRUCTION.identity()
     assert (plain.split, plain.injects) == ("h", False)
@@ -86,6 +89,8 @@ def test_blends_are_names_paths_mappings_or_functions():
         ({"gamma": "high"}, "method.gamma is 'high'; it must be a number"),
         ({"omega": -0.1}, "method.omega is -0.1"),
         ({"t_edit": 1001}, "method.t_edit is 1001"),
+        ({"t_start": 300}, "method.t_start is 300, below method.t_edit 400"),
+        ({"t_start": 1001}, "method.t_start is 1001"),
         ({"t_boost": 500}, "method.t_boost is 500, above method.t_edit 400"),
         ({"eta": True}, "method.eta is True; it must be a number"),
         ({"inject_steps": 1}, "method.inject_steps is 1; it must be null or an integer, 2 or more"),
@@ -95,6 +100,7 @@ def test_blends_are_names_paths_mappings_or_functions():
         ({"box": [0, 0.5, 0, 1], "site": "skips"}, "method.box needs a single feature map, and method.site=skips"),
         ({"site": "decoder0"}, r"unknown method.site 'decoder0'; did you mean decoder1 .. decoderN"),
         ({"site": None, "blend": None}, r"unknown method.site 'None' .*h\+skips"),
+        ({"injector": "pnp", "site": "skips"}, "unknown method.site of method.injector=pnp 'skips' .*decoderN, h"),
         ({"gamma_schedule": "falling"}, "unknown method.gamma_schedule 'falling'"),
         ({"content_source": "inverse"}, "unknown method.content_source 'inverse'; did you mean"),
         ({"blend": "slrp"}, "unknown blend 'slrp'; did you mean slerp"),

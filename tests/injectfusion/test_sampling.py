@@ -130,6 +130,18 @@ def test_gamma_follows_its_schedule_over_the_injections(backbone, pairs, schedul
     assert len(found) == len(set(timesteps(5, 1000)) & set(timesteps(50, 1000)))
 
 
+def test_injection_is_between_t_start_and_t_edit(backbone, pairs):
+    x_T, content = pairs
+    seen = []
+
+    def observe(t, features, h):
+        seen.append((t, not torch.equal(h, features.h)))
+
+    generate(backbone, x_T, 10, changed(METHOD, t_start=700, t_edit=300), content, observe=observe)
+    assert [t for t, injected in seen if injected] == [t for t, _ in seen if 700 >= t >= 300]
+    assert {injected for _, injected in seen} == {True, False}
+
+
 def test_local_mixing_of_the_whole_map_is_mixing(backbone, pairs):
     x_T, content = pairs
     whole = generate(backbone, x_T, STEPS, METHOD, content)
