@@ -75,7 +75,7 @@ class Baseline:
 
 
 def average(given: Given) -> Tensor:
-    """The mean of both images, pixel by pixel."""
+    """The mean of both images, pixel by pixel: the middle of a cross-dissolve (Wolberg 1998)."""
     return ((given.contents.float() + given.originals.float()) / 2).round().to(torch.uint8)
 
 
@@ -106,7 +106,10 @@ def latents(given: Given) -> Tensor:
 
 
 def latent_statistics(given: Given) -> Tensor:
-    """Plain generation from the content's latent, with the mean and covariance of colors of the original's latent."""
+    """Plain generation from the content's latent, with the mean and covariance of colors of the original's latent.
+
+    Chung et al. 2024 start from such a latent, with mean and standard deviation instead ("initial latent AdaIN").
+    """
     assert given.backbone is not None and given.content_x_T is not None and given.original_x_T is not None
     x_T = _matched(given.content_x_T.double(), given.original_x_T.double(), smallest=1e-8).to(given.content_x_T)
     return to_uint8(generate(given.backbone, x_T, given.steps, RECONSTRUCTION)).cpu()
