@@ -11,7 +11,7 @@ would change with more pairs: a Fréchet distance also falls with n, so only row
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -23,6 +23,7 @@ from torch import Tensor
 from injectfusion.core.errors import UserError
 
 QUANTILES = (0.025, 0.975)  # of a 95 % interval
+_COUNTS = 2**20  # held at a time: 8 MB
 
 Direction = Literal["lower", "higher"]
 Outcome = Literal["holds", "does not hold", "within noise"]
@@ -203,10 +204,15 @@ class Bootstrap:
         require_at_least("resamples", self.resamples, 100, " for a 95 % interval")
         require_at_least("seed", self.seed, 0)
 
-    def counts(self, n: int) -> Tensor:
-        """How often each of n pairs is drawn: (R, n) float64, rows sum to n."""
-        generator = np.random.default_rng(self.seed)
-        return torch.from_numpy(generator.multinomial(n, np.full(n, 1 / n), size=self.resamples)).double()
+    def counts(self, n: int) -> Iterator[Tensor]:
+        """How often each of n pairs is drawn: R rows in all, (r, n) float64 at a time, each row summing to n.
+
+        So many rows at a time that memory does not grow with n.
+        """
+        generator, rows = np.random.default_rng(self.seed), max(1, _COUNTS // n)
+        for start in range(0, self.resamples, rows):
+            size = min(rows, self.resamples - start)
+            yield torch.from_numpy(generator.multinomial(n, np.full(n, 1 / n), size=size)).double()
 
     def mean(self, values: np.ndarray, name: str = "a number") -> Estimate:
         """Mean over pairs, (n,) -> an estimate with its percentile interval; `name` is for messages.
@@ -236,7 +242,7 @@ class Bootstrap:
         if n == 0:
             raise UserError(f"{name} over no pairs cannot be measured: add pairs")
         values = statistic(torch.ones(1, n, dtype=torch.float64)).numpy()[0]
-        replicates = statistic(self.counts(n)).numpy()
+        replicates = np.concatenate([statistic(counts).numpy() for counts in self.counts(n)])
         if not (np.isfinite(values).all() and np.isfinite(replicates).all()):
             raise UserError(f"{name} over these {n} pairs is not finite: check the images")
         return values, replicates

@@ -24,12 +24,26 @@ def given(low: float, high: float) -> Estimate:
     return Estimate(ends.mean(), (ends - ends.mean()) / 0.95 + ends.mean(), n=2, seed=0)
 
 
+def all_counts(bootstrap: Bootstrap, n: int) -> torch.Tensor:
+    return torch.cat(list(bootstrap.counts(n)))
+
+
 def test_counts_are_seeded_and_sum_to_n() -> None:
-    counts = Bootstrap(150, seed=3).counts(13)
+    counts = all_counts(Bootstrap(150, seed=3), 13)
     assert counts.shape == (150, 13)
     assert (counts.sum(dim=1) == 13).all()
-    assert torch.equal(counts, Bootstrap(150, seed=3).counts(13))
-    assert not torch.equal(counts, Bootstrap(150, seed=4).counts(13))
+    assert torch.equal(counts, all_counts(Bootstrap(150, seed=3), 13))
+    assert not torch.equal(counts, all_counts(Bootstrap(150, seed=4), 13))
+
+
+def test_of_many_pairs_a_part_of_the_resamples_is_held_at_a_time() -> None:
+    n, bootstrap = 50_000, Bootstrap(100)
+    parts = list(bootstrap.counts(n))
+    assert len(parts) > 1 and max(part.numel() for part in parts) <= 2**20
+    whole = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=100)
+    assert np.array_equal(torch.cat(parts).numpy(), whole)
+    values = np.random.default_rng(1).normal(size=n)
+    np.testing.assert_allclose(bootstrap.mean(values).replicates, whole @ values / n)
 
 
 def test_intervals_of_a_mean_cover_the_truth() -> None:

@@ -116,7 +116,7 @@ def test_a_curve_of_correlations_draws_samples() -> None:
     generator = torch.Generator().manual_seed(0)
     h, skip = (torch.rand(20, 3, generator=generator) for _ in range(2))
     curve = Bootstrap(100).statistics(partial(homogeneous, h, skip), 20)
-    counts = Bootstrap(100).counts(20)[7].long()
+    counts = next(Bootstrap(100).counts(20))[7].long()
     for t in range(3):
         assert curve.values[t] == pytest.approx(norm_correlation(h[:, t], skip[:, t])[0])
         drawn = (x[:, t].repeat_interleave(counts) for x in (h, skip))
