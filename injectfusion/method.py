@@ -11,7 +11,7 @@ from injectfusion.core.errors import UserError, unknown
 from injectfusion.fingerprint import fingerprint
 from injectfusion.hspace import BLENDS, GAMMA_SCHEDULES, Blend
 from injectfusion.own_blend import OwnBlend
-from injectfusion.schedule import TRAIN_STEPS, ContentSource
+from injectfusion.schedule import TRAIN_STEPS, ContentSource, timesteps
 
 Injector = Literal["h", "pnp", "masactrl"]
 INJECTORS: tuple[Injector, ...] = get_args(Injector)
@@ -139,6 +139,22 @@ class Method:
     def split(self) -> str:
         """The site at which the backbone is split: `h` where nothing is injected."""
         return self.site if self.injects and self.injector == "h" else "h"
+
+    def edited_timesteps(self, steps: int, train_steps: int) -> list[int]:
+        """The timesteps of generation at which content is injected, ascending; none where nothing is injected.
+
+        Args:
+            steps: number of steps of generation; `generation_steps` takes precedence.
+            train_steps: T, the number of training timesteps of the network.
+        Raises:
+            UserError: fewer than 2 or more than T steps.
+        """
+        start, end = (t * train_steps / TRAIN_STEPS for t in (self.t_start, self.t_edit))
+        generated = timesteps(self.generation_steps or steps, train_steps) if self.injects else []
+        edited = [t for t in generated if start >= t >= end]
+        if self.inject_steps is None:
+            return edited
+        return [t for t in edited if t in set(timesteps(self.inject_steps, train_steps))]
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines the results, as JSON values (hence `Any`): for the names and hashes of cells.

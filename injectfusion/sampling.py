@@ -135,12 +135,9 @@ def generate(
     """
     backbone = backbone.at(method.split)
     train_steps = len(backbone.alpha_cumprod)
-    times = (method.t_start, method.t_edit, method.t_boost)
-    t_start, t_edit, t_boost = (t * train_steps / TRAIN_STEPS for t in times)
+    t_boost = method.t_boost * train_steps / TRAIN_STEPS
     sequence = timesteps(method.generation_steps or steps, train_steps)
-    edited = [t for t in sequence if t_start >= t >= t_edit] if method.injects else []
-    if method.inject_steps is not None:
-        edited = [t for t in edited if t in set(timesteps(method.inject_steps, train_steps))]
+    edited = method.edited_timesteps(steps, train_steps)
     if edited and content is None:
         raise ValueError("injection needs the contents' features")
     if method.t_boost > 0 and generators is None:

@@ -111,8 +111,9 @@ class Workspace:
         """Refuse images that cannot be read, and what cannot be run on this network, before anything is computed.
 
         UserError: a broken image, of the pairs or of the reference; the network takes images of another size; a method
-        needs more steps than the network has training timesteps, or a site that it does not have; a user's own blend
-        fails or cannot be identified; the Gram encoder does not have the layers; a folder of results is not whole.
+        needs more steps than the network has training timesteps, or a site that it does not have, or would inject at no
+        step; a user's own blend fails or cannot be identified; the Gram encoder does not have the layers; a folder of
+        results is not whole.
         """
         declare(self.encoders, self.scoring, self._reference_name)
         self._read_images()  # first, as loading a network takes longer
@@ -134,6 +135,11 @@ class Workspace:
                     raise UserError(
                         f"{key} is {number}; the network has {last + 1} training timesteps, and no more steps"
                     )
+            if method.injects and not method.edited_timesteps(self._scale["steps"], last + 1):
+                raise UserError(
+                    f"{method.label} would inject nothing: none of its steps lies between method.t_start and "
+                    "method.t_edit; change these, or set blend: null for plain generation"
+                )
             method.identity()
             if isinstance(method.blend_function, OwnBlend):
                 noise = torch.randn(2, 3, self.domain.size, self.domain.size, generator=pair_generator(0, 0))

@@ -33,8 +33,7 @@ def inject_plainly(
     a = backbone.alpha_cumprod.tolist()
     train_steps = len(a)
     sequence = timesteps(steps, train_steps)[::-1]
-    t_start, t_edit = (t * train_steps / TRAIN_STEPS for t in (method.t_start, method.t_edit))
-    edited = [t for t in sequence if t_start >= t >= t_edit]
+    edited = method.edited_timesteps(steps, train_steps)[::-1]
     for i, t in enumerate(sequence):
         a_t, a_prev = a[t], a[sequence[i + 1]] if i + 1 < len(sequence) else 1.0
         eps = backbone.decode(backbone.encode(x, t))

@@ -14,6 +14,11 @@ ERRORS = {
     "blend that cannot be imported": (["method.blend=no.such.blend"], "method.blend=no.such.blend cannot be imported"),
     "gamma above 1": (["method.gamma=1.2"], "method.gamma is 1.2; it must lie in [0, 1]"),
     "t_boost above t_edit": (["method.t_boost=500"], "method.t_boost is 500, above method.t_edit 400"),
+    "t_start below t_edit": (["method.t_start=300"], "method.t_start is 300, below method.t_edit 400"),
+    "no step to inject at": (
+        ["method.t_start=900"],
+        "slerp-g0.6-w0.3-t900-400 would inject nothing: none of its steps",
+    ),
     "too few pairs": (["scale.pairs=10"], "needs at least 65 pairs (scale.pairs), got 10"),
     "too many pairs": (["scale.pairs=6000"], "scale.pairs is 6000; the embedded domain has 5000 pairs"),
     "absent device": (["device=cuda:7"], "device cuda:7 is not available"),

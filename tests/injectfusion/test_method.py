@@ -60,6 +60,22 @@ def test_an_identity_survives_a_configuration_file(change):
     assert Method(**settings).identity() == identity
 
 
+@pytest.mark.parametrize(
+    ("settings", "train_steps", "edited"),
+    [
+        ({}, 1000, [444, 555, 666, 777, 888, 999]),
+        ({"t_edit": 300, "t_start": 700}, 1000, [333, 444, 555, 666]),
+        ({"t_edit": 300, "t_start": 700, "inject_steps": 4}, 1000, [333, 666]),
+        ({"t_edit": 300, "t_start": 700, "generation_steps": 4}, 1000, [333, 666]),
+        ({"t_edit": 300, "t_start": 700}, 500, [166, 221, 277, 332]),  # times are on the scale of 1,000
+        ({"t_edit": 1000}, 1000, []),
+        ({"blend": None}, 1000, []),
+    ],
+)
+def test_content_is_injected_at_these_of_ten_steps(settings, train_steps, edited):
+    assert Method(t_boost=0, **settings).edited_timesteps(10, train_steps) == edited
+
+
 def test_settings_without_effect_are_not_in_the_identity():
     assert Method(t_boost=0, eta=0.5).identity() == Method(t_boost=0).identity()
     assert "t_start" not in Method(t_start=1000).identity()  # as in earlier versions
