@@ -54,12 +54,12 @@ class Exchange:
     def __init__(self, backbone: Backbone, content: Backbone, method: Method, x_T: Tensor) -> None:
         require_attention(backbone, method)
         self._backbone, self._content, self._x_t = backbone, content, x_T
-        self._modules: list[tuple[Any, str, _Point]] = []
+        self._points: list[tuple[Any, _Point]] = []  # each with its module
         blocks = _attended(backbone, method.site)
         for attention in (module for block in blocks for module in _self_attention(block)):
-            self._modules.append((attention, "attention", _AttentionPoint(_EXCHANGED[method.injector])))
+            self._points.append((attention, _AttentionPoint(_EXCHANGED[method.injector])))
         if method.injector == "pnp":
-            self._modules.append((blocks[0].resnets[0], "features", _Point()))
+            self._points.append((blocks[0].resnets[0], _Point()))
 
     def follow(self, t: int, a_t: float, a_next: float) -> None:
         """See the content's latent at t, and take its process to the next timestep of generation.
@@ -80,13 +80,13 @@ class Exchange:
     def _installed(self, gamma: float | None) -> Iterator[None]:
         """Inside the block, each point mixes what it keeps of the content into what it sees; None: it keeps."""
         with ExitStack() as stack:
-            for module, kind, point in self._modules:
+            for module, point in self._points:
                 point.gamma = gamma
-                if kind == "features":
-                    stack.callback(module.register_forward_hook(point.after).remove)
-                else:
+                if isinstance(point, _AttentionPoint):
                     stack.callback(module.set_processor, module.processor)
                     module.set_processor(point)
+                else:
+                    stack.callback(module.register_forward_hook(point.after).remove)
             yield
 
 

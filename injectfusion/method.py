@@ -156,6 +156,14 @@ class Method:
             return edited
         return [t for t in edited if t in set(timesteps(self.inject_steps, train_steps))]
 
+    def require_injection(self, steps: int, train_steps: int) -> None:
+        """UserError: content is to be injected, and no step of generation is edited; or as `edited_timesteps`."""
+        if self.injects and not self.edited_timesteps(steps, train_steps):
+            raise UserError(
+                f"{self.label} would inject nothing: none of its steps lies between method.t_start and method.t_edit; "
+                "change these, or set blend: null for plain generation"
+            )
+
     def identity(self) -> dict[str, Any]:
         """Everything that determines the results, as JSON values (hence `Any`): for the names and hashes of cells.
 

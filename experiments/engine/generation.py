@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -21,7 +21,7 @@ from injectfusion.core.errors import UserError
 from injectfusion.core.images import to_uint8
 from injectfusion.core.stored_images import StoredImages
 from injectfusion.method import Method
-from injectfusion.sampling import generate, pair_generator
+from injectfusion.sampling import Trajectory, generate, pair_generator
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,11 @@ class Generation:
         pairs = self.pairs.part(indices)
         contents, originals = pairs.contents[:], pairs.originals[:]
         x_T = self.latents.latents(originals).to(self.device)
-        content = self.latents.features(contents) if method.injects else None
-        if content is not None and method.injector != "h":
-            content = replace(content, x_T=self.latents.latents(contents))
+        content = self.latents.features(contents) if method.injects and (traced or method.injector == "h") else None
         original = self.latents.features(originals) if method.injects and traced else None
         tracer = Tracer(indices, original, content) if traced else None
+        if method.injects and method.injector != "h":
+            content = Trajectory(self.latents.latents(contents), torch.empty(0), ())  # features have no effect
         generators = [pair_generator(self.seed, i) for i in indices]
         x_0 = generate(self.backbone, x_T, self.steps, method, content, generators, tracer)
         finite = x_0.flatten(1).isfinite().all(dim=1)

@@ -20,6 +20,7 @@ from injectfusion.core.devices import resolve_device
 from injectfusion.core.errors import UserError
 from injectfusion.core.files import require_writable
 from injectfusion.core.progress import Progress
+from injectfusion.exchange import require_attention
 from injectfusion.method import Method
 from injectfusion.sampling import generate, pair_generator, reverse
 
@@ -40,7 +41,7 @@ class Prompts(Experiment):
 def run(config: DictConfig) -> None:
     """Run an experiment whose pairs are prompts: one row per pair, one column per branch that is injected.
 
-    UserError: a value outside its range; the model is missing; results cannot be written.
+    UserError: a value outside its range; the model is missing, or cannot run the method; results cannot be written.
     """
     console, settings = Console(), resolved(config, experiment=Prompts)
     check_target("experiment.model", settings["experiment"]["model"], ("device",))
@@ -51,6 +52,9 @@ def run(config: DictConfig) -> None:
     require_writable(folder, "results")
     device = resolve_device(settings["device"])
     model: StableDiffusion = instantiate(experiment["model"], device=device)
+    backbone = model.prompted([""])
+    method.require_injection(settings["scale"]["steps"], len(backbone.alpha_cumprod))
+    require_attention(backbone, method)
     columns: dict[str, list[Tensor]] = {}
     with Progress() as progress:
         for i in progress.track(range(len(experiment["prompts"])), "prompts"):

@@ -135,11 +135,7 @@ class Workspace:
                     raise UserError(
                         f"{key} is {number}; the network has {last + 1} training timesteps, and no more steps"
                     )
-            if method.injects and not method.edited_timesteps(self._scale["steps"], last + 1):
-                raise UserError(
-                    f"{method.label} would inject nothing: none of its steps lies between method.t_start and "
-                    "method.t_edit; change these, or set blend: null for plain generation"
-                )
+            method.require_injection(self._scale["steps"], last + 1)
             method.identity()
             if isinstance(method.blend_function, OwnBlend):
                 noise = torch.randn(2, 3, self.domain.size, self.domain.size, generator=pair_generator(0, 0))

@@ -194,6 +194,16 @@ def test_the_papers_prompts_through_the_command_line(pipeline, tmp_path):
     assert done.returncode == 0, done.stderr
     (picture,) = (tmp_path / "results").glob("stable_diffusion__*.png")
     assert f"written: results/{picture.name}" in done.stdout
+    for wrong, message in (
+        (
+            ["method.injector=pnp", "method.site=decoder9"],
+            "after method.site=decoder9, and this network has none there",
+        ),
+        (["method.t_edit=900", "method.t_start=950"], "slerp-g0.6-w0.3-t950-900 would inject nothing"),
+    ):
+        done = subprocess.run([*command, *wrong], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert message in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("injector", ["pnp", "masactrl"])
